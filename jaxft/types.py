@@ -1,0 +1,136 @@
+"""The nouns: an adaptation says what learns, an objective what is minimised, a step is a pure function of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Params = Any
+"""A nested dict of arrays; a leaf's path is its keys joined by "/". Tuples and lists may nest too."""
+Mask = Any
+"""A tree of the structure of the params with a bool at every leaf."""
+Selector = Callable[[Params], Mask]
+Frozen = Any
+"""Arrays that an adaptation or objective needs and never changes."""
+Delta = Any
+"""Arrays that learn: what is differentiated, optimised and checkpointed."""
+Weights = Any
+"""Arrays an objective learns beside the model, such as a discriminator; ``()`` when there are none."""
+Memory = Any
+"""Arrays an objective carries from step to step without gradient; ``()`` when there are none."""
+Metrics = dict[str, Array]
+Batch = Mapping[str, Any]
+
+
+class Adaptation(NamedTuple):
+    """What learns, and how it enters the model.
+
+    Attributes:
+        init: ``init(key, params) -> (frozen, delta)``.
+        bind: ``bind(frozen, delta, *, key=None) -> params``; leaves may be structured weights.
+            A key turns on what is random in training, such as dropout on a low-rank branch.
+    """
+
+    init: Callable[[Key, Params], tuple[Frozen, Delta]]
+    bind: Callable[..., Params]
+
+
+class Outputs(NamedTuple):
+    """What a model returns; absent parts are None.
+
+    Attributes:
+        logits: ``[batch, classes]`` or ``[batch, length, classes]``.
+        features: what the head reads, ``[batch, dim]``.
+        hidden_states: one array a layer, the embeddings first, each ``[batch, length, dim]``.
+        attentions: one array a layer, each ``[batch, heads, length, length]``.
+        stats: new values of running statistics, a nested dict at their paths in the params.
+    """
+
+    logits: Any = None
+    features: Any = None
+    hidden_states: Any = None
+    attentions: Any = None
+    stats: Any = None
+
+
+class Model(NamedTuple):
+    """A pretrained model as a pure function and its parameters.
+
+    Attributes:
+        apply: ``apply(params, batch, *, train=False, key=None) -> Outputs``.
+        params: nested dict of arrays.
+        config: the architecture and task, as read from and written to ``config.json``.
+        tokenizer: the Hugging Face tokenizer, or None.
+    """
+
+    apply: Callable[..., Outputs]
+    params: Params
+    config: Any
+    tokenizer: Any = None
+
+
+class Context(NamedTuple):
+    """All that an objective may look at.
+
+    Attributes:
+        forward: ``forward(view=None, **changes) -> Outputs`` of the bound model on ``batch[view]``
+            (the whole batch when no view is named), computed once a view and step.
+        batch: the batch, a dict of arrays or a dict of such views.
+        delta: the arrays that learn.
+        step: the number of updates made so far, a scalar integer.
+        key: the randomness of this step.
+    """
+
+    forward: Callable[..., Outputs]
+    batch: Batch
+    delta: Delta
+    step: Array
+    key: Key
+
+
+class Objective(NamedTuple):
+    """What is minimised.
+
+    Attributes:
+        init: ``init(key, context) -> (frozen, weights, memory)``.
+        apply: ``apply(frozen, weights, memory, context) -> (loss, (memory, metrics))``.
+    """
+
+    init: Callable[[Key, Context], tuple[Frozen, Weights, Memory]]
+    apply: Callable[[Frozen, Weights, Memory, Context], tuple[Array, tuple[Memory, Metrics]]]
+
+
+class StepFrozen(NamedTuple):
+    """What a step reads and never changes: the model's frozen arrays and the objective's."""
+
+    model: Frozen
+    objective: Frozen
+
+
+class TrainState(NamedTuple):
+    """Only what changes in training, only arrays."""
+
+    step: Array
+    delta: Delta
+    weights: Weights
+    memory: Memory
+    stats: Any
+    opt_state: Any
+    key: Key
+
+
+class Step(NamedTuple):
+    """A training step, like an optax transformation: nothing is hidden.
+
+    Attributes:
+        init: ``init(key, params, batch) -> (frozen, state)``; the batch is read for shapes only.
+        update: ``update(frozen, state, batch) -> (state, metrics)``, pure: the caller jits, vmaps, shards.
+    """
+
+    init: Callable[[Key, Params, Batch], tuple[StepFrozen, TrainState]]
+    update: Callable[[StepFrozen, TrainState, Batch], tuple[TrainState, Metrics]]
