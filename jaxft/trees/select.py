@@ -1,0 +1,180 @@
+"""Selectors: sentences about paths that give a mask over params."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from jaxft.errors import InputError, nearest
+from jaxft.trees.paths import leaf_paths, map_with_path
+from jaxft.types import Mask, Params, Selector
+
+
+class Selection:
+    """A selector that combines: ``a | b`` either, ``a & b`` both, ``~a`` all others.
+
+    Called on params it returns a mask: the same tree with a bool at every leaf. Each pattern in it must
+    match on its own, and so must the whole, so that a misspelt name never passes in silence.
+    """
+
+    def __init__(self, mask: Callable[[Params], Mask], description: str):
+        self._mask = mask
+        self._description = description
+
+    def __call__(self, params: Params) -> Mask:
+        mask = self._mask(params)
+        if not any(jax.tree.leaves(mask)):
+            raise InputError(f"the selector {self._description} selects none of the {len(leaf_paths(params))} leaves")
+        return mask
+
+    def __or__(self, other: Selector | str) -> Selection:
+        return _both(self, other, "|", lambda a, b: a or b)
+
+    def __and__(self, other: Selector | str) -> Selection:
+        return _both(self, other, "&", lambda a, b: a and b)
+
+    def __invert__(self) -> Selection:
+        return Selection(lambda params: jax.tree.map(lambda a: not a, self._mask(params)), f"~{self._description}")
+
+    def __repr__(self) -> str:
+        return self._description
+
+
+def _both(first: Selection, second: Selector | str, sign: str, rule: Callable[[bool, bool], bool]) -> Selection:
+    other = as_selector(second)
+    other_mask = other._mask if isinstance(other, Selection) else other
+    return Selection(
+        lambda params: jax.tree.map(rule, first._mask(params), other_mask(params)),
+        f"({first!r} {sign} {other!r})",
+    )
+
+
+def pattern_regex(pattern: str) -> re.Pattern[str]:
+    """Compiles a glob over paths.
+
+    ``*`` stands for any characters within one key, ``?`` for one, ``**`` for any number of whole keys,
+    ``{a,b}`` for either word (braces nest, words may hold wildcards).
+
+    Raises:
+        InputError: the pattern is empty, its braces do not pair, or ``**`` is not a whole key.
+
+    Example:
+        >>> bool(pattern_regex("**/{query,value}/kernel").fullmatch("encoder/layer_0/attention/query/kernel"))
+        True
+    """
+    if not pattern:
+        raise InputError("a pattern must not be empty; '**' selects every leaf")
+    keys, depth = [""], 0
+    for letter in pattern:
+        depth += (letter == "{") - (letter == "}")
+        if depth < 0:
+            break
+        if letter == "/" and depth == 0:
+            keys.append("")
+        else:
+            keys[-1] += letter
+    if depth != 0:
+        raise InputError(f"the braces of the pattern {pattern!r} do not pair; write '{{a,b}}' for either word")
+    regex = ""
+    for index, key in enumerate(keys):
+        last = index == len(keys) - 1
+        if key == "**":
+            regex += r"(?:[^/]+(?:/[^/]+)*)" if last and index == 0 else r".*" if last else r"(?:[^/]+/)*"
+        elif "**" in key:
+            raise InputError(f"'**' must stand alone between slashes, but the pattern {pattern!r} has {key!r}")
+        else:
+            regex += _key_regex(key) + ("" if last else "/")
+    return re.compile(regex)
+
+
+def _key_regex(key: str) -> str:
+    regex, depth = "", 0
+    for letter in key:
+        if letter == "*":
+            regex += "[^/]*"
+        elif letter == "?":
+            regex += "[^/]"
+        elif letter == "{":
+            regex, depth = regex + "(?:", depth + 1
+        elif letter == "}":
+            regex, depth = regex + ")", depth - 1
+        elif letter == "," and depth:
+            regex += "|"
+        else:
+            regex += re.escape(letter)
+    return regex
+
+
+def first_match(patterns: Iterable[str], path: str) -> str | None:
+    """Returns the first of the patterns that matches the path, or None."""
+    return next((pattern for pattern in patterns if pattern_regex(pattern).fullmatch(path)), None)
+
+
+def glob(*patterns: str) -> Selection:
+    """Selects the leaves whose path matches one of the patterns.
+
+    ``*`` and ``?`` stay within one key, ``**`` spans any number of keys, ``{a,b}`` means either.
+
+    Args:
+        *patterns: globs over paths, such as ``"**/attention/{query,value}/kernel"``.
+
+    Raises:
+        InputError: when called on params in which a pattern matches no leaf; the nearest paths are named.
+
+    Example:
+        >>> params = {"encoder": {"kernel": 1, "bias": 2}, "head": {"kernel": 3}}
+        >>> glob("**/kernel")(params)
+        {'encoder': {'bias': False, 'kernel': True}, 'head': {'kernel': True}}
+        >>> (glob("**/kernel") & ~glob("head/**"))(params)
+        {'encoder': {'bias': False, 'kernel': True}, 'head': {'kernel': False}}
+    """
+    if not patterns:
+        raise InputError("glob expects at least one pattern; '**' selects every leaf")
+    compiled = [(pattern, pattern_regex(pattern)) for pattern in patterns]
+
+    def mask(params: Params) -> Mask:
+        paths = leaf_paths(params)
+        for pattern, regex in compiled:
+            if not any(map(regex.fullmatch, paths)):
+                raise InputError(
+                    f"the pattern {pattern!r} matches none of the {len(paths)} leaves; {nearest(pattern, paths)}"
+                )
+        return map_with_path(lambda path, _: any(regex.fullmatch(path) for _, regex in compiled), params)
+
+    return Selection(mask, "glob(" + ", ".join(map(repr, patterns)) + ")")
+
+
+everything = Selection(lambda params: jax.tree.map(lambda _: True, params), "everything")
+
+
+def as_selector(selector: Selector | str | Iterable[str]) -> Selector:
+    """Turns what a person may write for a selector, a glob or several, into one."""
+    if isinstance(selector, str):
+        return glob(selector)
+    if callable(selector):
+        return selector
+    return glob(*selector)
+
+
+def select(selector: Selector | str | Iterable[str], params: Params) -> Mask:
+    """Applies a selector, any callable among them, and checks that it returned a mask over the params.
+
+    Raises:
+        InputError: the mask has another structure than the params, holds something other than bools, or is False
+            everywhere.
+    """
+    mask: Any = as_selector(selector)(params)
+    if jax.tree.structure(mask) != jax.tree.structure(params):
+        raise InputError(
+            f"the selector {selector!r} must return a tree of bools with the structure of the params, "
+            f"but returned {jax.tree.structure(mask)}"
+        )
+    for path, value in leaf_paths(mask).items():
+        if not isinstance(value, bool):
+            raise InputError(f"the selector {selector!r} must return bools, but returned {value!r} at {path!r}")
+    if not any(jax.tree.leaves(mask)):
+        raise InputError(f"the selector {selector!r} selects none of the {len(leaf_paths(params))} leaves")
+    return mask
