@@ -1,0 +1,21 @@
+"""Files: the cache, writing that is all or nothing, and models and data that install as packages."""
+
+from __future__ import annotations
+
+from jaxft.files.archive import extract
+from jaxft.files.assets import ASSETS, Asset, AssetStatus, fetch, listing, verify
+from jaxft.files.atomic import atomic_directory, atomic_file
+from jaxft.files.cache import cache_dir
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "AssetStatus",
+    "atomic_directory",
+    "atomic_file",
+    "cache_dir",
+    "extract",
+    "fetch",
+    "listing",
+    "verify",
+]
