@@ -19,7 +19,7 @@ def nearest(word: str, candidates: Iterable[str], count: int = 3) -> str:
 
     Example:
         >>> nearest("minilm-l6", ["minilm", "smollm2"])
-        'nearest: minilm'
+        'nearest: minilm, smollm2'
     """
     names = sorted(set(candidates))
     close = difflib.get_close_matches(word, names, n=count, cutoff=0.3) or names[:count]
