@@ -1,0 +1,9 @@
+"""Models: pretrained encoders as a pure function and its parameters."""
+
+from __future__ import annotations
+
+from jaxft.models.config import ModelConfig
+from jaxft.models.load import load_model, save_model
+from jaxft.models.nnx import from_nnx
+
+__all__ = ["ModelConfig", "from_nnx", "load_model", "save_model"]

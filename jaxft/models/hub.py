@@ -1,0 +1,223 @@
+"""Hugging Face model directories: found, read and written. Only safetensors are read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.errors import InputError, nearest
+from jaxft.files import ASSETS, atomic_directory, fetch
+from jaxft.models.config import ModelConfig, config_to_hf
+from jaxft.models.keys import IGNORED, PREFIX, Entry, entries, is_head
+
+logger = logging.getLogger(__name__)
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """The directory a source names: an asset, a local directory, or a hub id that is downloaded.
+
+    Raises:
+        InputError: it is none of the three, the hub cannot be reached, or the hub has no such model.
+    """
+    name = os.fspath(source)
+    if name in ASSETS:
+        return fetch(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise InputError(f"expected a model directory; {path} is a file: name the directory it is in")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise InputError(
+            f"unknown model {name!r}: it is no asset ({nearest(name, ASSETS)}), no directory, and no hub id like "
+            "'owner/name'"
+        )
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+    except RepositoryNotFoundError as error:
+        raise InputError(f"the hub has no public model {name!r}, and there is no such directory") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{name!r} is no asset ({nearest(name, ASSETS)}) and no directory, and the hub could not be reached for it: "
+            "check the connection, or name a local directory"
+        ) from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The fields of a directory's ``config.json``."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise InputError(f"{directory} holds no config.json: expected a Hugging Face model directory")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): write or fetch it again") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} must hold a JSON object; it holds a {type(raw).__name__}")
+    return raw
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a directory, one or the shards its index names; pickles are refused."""
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if (directory / INDEX).is_file():
+        try:
+            shards = sorted(set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{directory / INDEX} is not a safetensors index ({error!r}): fetch it again") from error
+        missing = [shard for shard in shards if Path(shard).name != shard or not (directory / shard).is_file()]
+        if missing:
+            raise InputError(f"{INDEX} names files that are not in {directory}: {', '.join(missing)}; fetch them again")
+        return [directory / shard for shard in shards]
+    pickles = sorted(file.name for pattern in PICKLES for file in directory.glob(pattern))
+    if pickles:
+        raise InputError(
+            f"{directory} holds weights only as {', '.join(pickles)}: a pickle can run any code when it is read, so it is "
+            f"refused; convert it to {WEIGHTS} where you trust it"
+        )
+    raise InputError(
+        f"{directory} holds no {WEIGHTS}: expected a Hugging Face model directory with safetensors weights"
+    )
+
+
+def read_arrays(directory: Path) -> dict[str, np.ndarray]:
+    """Every floating array of a directory's safetensors as float32, by its name there without :data:`PREFIX`.
+
+    Raises:
+        InputError: no weights, only pickles, or a damaged file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.flax import load_file
+
+    arrays: dict[str, np.ndarray] = {}
+    for file in weight_files(directory):
+        try:
+            loaded = load_file(str(file))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"{file} is damaged or truncated ({error}): fetch or write it again") from error
+        for name, array in loaded.items():
+            arrays[_plain(name)] = np.asarray(array)
+    return {name: array for name, array in arrays.items() if name not in IGNORED}
+
+
+def _plain(name: str) -> str:
+    """Drops the prefix of the class and the names LayerNorm's arrays had in files of 2018."""
+    plain = name.removeprefix(PREFIX)
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        plain = plain.removesuffix(old) + new if plain.endswith(old) else plain
+    return plain
+
+
+def match(
+    config: ModelConfig, arrays: Mapping[str, np.ndarray], use_head: bool, directory: Path
+) -> dict[str, np.ndarray]:
+    """The arrays of the file at their paths here; those of the head that the file lacks are left out, and named.
+
+    Args:
+        config: the model to fill.
+        arrays: from :func:`read_arrays`.
+        use_head: whether the file's head answers the same task from the same pooling.
+        directory: for messages.
+
+    Raises:
+        InputError: an array of the encoder is missing, or one has another shape; all of them are listed.
+    """
+    found: dict[str, np.ndarray] = {}
+    missing, misshaped, taken = [], [], set()
+    for entry in entries(config):
+        array = arrays.get(entry.name) if use_head or not entry.path.startswith("head/") else None
+        if array is None:
+            missing += [] if is_head(entry) else [entry.name]
+            continue
+        taken.add(entry.name)
+        array = array.T if entry.transpose else array
+        if array.shape == entry.shape:
+            found[entry.path] = np.ascontiguousarray(array, dtype=np.float32)
+        else:
+            misshaped.append(f"{entry.name} is {_shape(array, entry)}, expected {_shape(None, entry)}")
+    if missing or misshaped:
+        raise InputError(_complaint(missing, misshaped, directory))
+    if unused := sorted(set(arrays) - taken):
+        logger.info("%s: arrays this model has no place for: %s", directory, ", ".join(unused))
+    return found
+
+
+def _shape(array: np.ndarray | None, entry: Entry) -> str:
+    shape = entry.shape if array is None else array.shape
+    return str(list(reversed(shape)) if entry.transpose else list(shape))
+
+
+def _complaint(missing: list[str], misshaped: list[str], directory: Path) -> str:
+    parts = [f"the weights in {directory} do not fit its config.json"]
+    parts += [f"missing: {_some(missing)}"] if missing else []
+    parts += [f"of another shape: {_some(misshaped)}"] if misshaped else []
+    if any(text.startswith("classifier.") for text in misshaped):
+        parts.append("leave num_labels out to keep the head in the file")
+    return "; ".join(parts)
+
+
+def _some(names: Iterable[str], most: int = 8) -> str:
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
+    """The directory's tokenizer, or None when it has none.
+
+    Raises:
+        InputError: its vocabulary is larger than the model's, so that some ids would have no embedding.
+    """
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer in {directory} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "
+            "they do not belong together"
+        )
+    return tokenizer
+
+
+def write(
+    directory: str | os.PathLike[str], config: ModelConfig, arrays: Mapping[str, np.ndarray], tokenizer: Any
+) -> None:
+    """Writes ``config.json``, ``model.safetensors`` and the tokenizer's files, all or nothing.
+
+    Args:
+        arrays: every array by its path here.
+    """
+    from safetensors.numpy import save_file
+
+    prefix = PREFIX if config.num_labels and config.pooling == "cls" else ""
+    tensors = {}
+    for entry in entries(config):
+        array = np.asarray(arrays[entry.path], dtype=np.float32)
+        name = entry.name if entry.name.startswith("classifier.") else prefix + entry.name
+        tensors[name] = np.ascontiguousarray(array.T if entry.transpose else array)
+    with atomic_directory(directory) as temporary:
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        text = json.dumps(config_to_hf(config), indent=2, sort_keys=True, ensure_ascii=False)
+        (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)

@@ -1,0 +1,158 @@
+"""Pretrained models as a pure function and its parameters, from and to Hugging Face's layout."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.errors import InputError
+from jaxft.models.config import ModelConfig, config_from_hf, saved_pooling
+from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
+from jaxft.models.keys import entries
+from jaxft.trees import leaf_paths
+from jaxft.types import Key, Model, Outputs, Params
+from jaxft.weights import lift
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    task: str,
+    num_labels: int | None = None,
+    dtype: Any = None,
+    pooling: str | None = None,
+    remat: bool = False,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Model:
+    """A pretrained model with the head of a task.
+
+    A head the files hold is used when it was trained for the same task and pooling; otherwise the head starts
+    fresh, and the log says so. With ``pooling="cls"`` the pooler starts from the files: the one of "minilm" was
+    never trained, so prefer the mean there.
+
+    Args:
+        source: an asset ("minilm"), a directory with ``config.json`` and safetensors, or a hub id ("owner/name").
+        task: "classify", "regress" or "features" (no head).
+        num_labels: outputs of the head; None keeps those of the files.
+        dtype: type of computation; the params stay float32, and so do the logits.
+        pooling: "mean" of the last hidden states or "cls", as :class:`ModelConfig` says; None is what the files
+            say, else "mean".
+        remat: recompute each layer in the backward pass in place of storing it.
+        labels: a name for each output.
+        seed: of a fresh head.
+
+    Raises:
+        InputError: an unknown source, unsupported or damaged files, or a request that contradicts them.
+
+    Example:
+        >>> model = load_model("minilm", task="classify", labels=["bad", "good"])
+        >>> batch = model.tokenizer(["a fine film", "dull"], padding=True, return_tensors="np")
+        >>> model.apply(model.params, dict(batch)).logits.shape
+        (2, 2)
+    """
+    directory = resolve(source)
+    raw = read_config(directory)
+    config = config_from_hf(raw, task=task, num_labels=num_labels, labels=labels, pooling=pooling)
+    arrays = read_arrays(directory)
+    found = match(config, arrays, _fits_head(raw, config), directory)
+    params = _params(config, found, seed)
+    return Model(_apply(config, dtype, remat), params, config, read_tokenizer(directory, config))
+
+
+def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
+    """Writes a model as a Hugging Face directory, all or nothing.
+
+    With ``pooling="cls"`` it is a ``BertForSequenceClassification``. Hugging Face has no class for a head on the
+    mean: then the encoder is a ``BertModel`` there, the head's ``classifier.weight`` and ``classifier.bias`` stand
+    beside it in the same file, and the field ``jaxft`` of ``config.json`` says what they read.
+
+    Args:
+        model: its params must be plain arrays; merge structured weights first.
+        directory: a new or empty directory.
+
+    Raises:
+        InputError: the directory is a file, holds files or cannot be written to, or the params are not the model's.
+    """
+    config = model.config
+    if not isinstance(config, ModelConfig):
+        raise InputError(f"expected a model from load_model; its config is a {type(config).__name__}")
+    leaves = leaf_paths(model.params)
+    expected = {entry.path: entry.shape for entry in entries(config)}
+    shapes = {path: getattr(leaf, "shape", None) for path, leaf in leaves.items()}
+    wrong = sorted(path for path in shapes.keys() | expected.keys() if shapes.get(path) != expected.get(path))
+    if wrong:
+        raise InputError(
+            f"the params are not those of the model: {', '.join(wrong[:8])} missing, extra or of another shape; "
+            "merge an adaptation before saving"
+        )
+    write(directory, config, {path: np.asarray(leaf) for path, leaf in leaves.items()}, model.tokenizer)
+
+
+def _fits_head(raw: Mapping[str, Any], config: ModelConfig) -> bool:
+    """Whether the head in the files reads the same features for the same task."""
+    ours = raw.get("jaxft")
+    task = ours.get("task") if isinstance(ours, Mapping) else None
+    if task is None:
+        task = "regress" if raw.get("problem_type") == "regression" else "classify"
+    return saved_pooling(raw) == config.pooling and task == config.task
+
+
+def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:
+    """A nested dict of the arrays found; the others start as BERT's do: kernels normal, biases zero."""
+    params: dict[str, Any] = {}
+    fresh = []
+    for index, entry in enumerate(entries(config)):
+        *parents, name = entry.path.split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if entry.path in found:
+            node[name] = jnp.asarray(found[entry.path])
+        elif name == "bias":
+            node[name] = jnp.zeros(entry.shape, jnp.float32)
+        else:
+            key = jax.random.fold_in(jax.random.key(seed), index)
+            node[name] = config.initializer_range * jax.random.normal(key, entry.shape, jnp.float32)
+            fresh.append(parents[0])
+    if fresh:
+        logger.warning("fresh, not pretrained (seed %d): %s", seed, ", ".join(fresh))
+    return params
+
+
+def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
+    from jaxft.models.bert import Bert
+
+    module = Bert(config, jnp.dtype(dtype or jnp.float32), remat)
+
+    def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
+        _check(batch, config, train, key)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        rngs = {"dropout": key} if train and key is not None else {}
+        outputs: Outputs = module.apply({"params": params}, inputs, train, rngs=rngs)
+        return outputs
+
+    return lift(apply)
+
+
+def _check(batch: Mapping[str, Any], config: ModelConfig, train: bool, key: Key | None) -> None:
+    if "input_ids" not in batch:
+        raise InputError(f"expected a batch with input_ids [batch, length]; it has {', '.join(batch) or 'nothing'}")
+    shape = batch["input_ids"].shape
+    if len(shape) != 2:
+        raise InputError(f"expected input_ids of shape [batch, length]; got {list(shape)}")
+    if shape[1] > config.max_positions:
+        raise InputError(
+            f"the input is {shape[1]} tokens long but the model has {config.max_positions} positions: truncate it to that"
+        )
+    if train and key is None and max(config.hidden_dropout, config.attention_dropout, config.head_dropout) > 0:
+        raise InputError("train=True needs a key: the model has dropout")
