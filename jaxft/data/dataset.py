@@ -1,0 +1,123 @@
+"""Rows as arrays: dense columns, and ragged ones that are padded when a batch is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from jaxft.errors import InputError
+
+_NARROW = {"float64": np.dtype("float32"), "int64": np.dtype("int32"), "uint64": np.dtype("uint32")}
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths, end to end.
+
+    Attributes:
+        values: ``[sum of lengths]``.
+        offsets: ``[rows + 1]``: row i is ``values[offsets[i]:offsets[i + 1]]``.
+        fill: what a row is padded with on its right.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    fill: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def rows(self, index: np.ndarray, length: int) -> np.ndarray:
+        """The rows at ``index``, padded to ``[len(index), length]``."""
+        starts, ends = self.offsets[index], self.offsets[index + 1]
+        places = starts[:, None] + np.arange(length)
+        inside = places < ends[:, None]
+        return np.where(inside, self.values[np.where(inside, places, 0)], self.fill).astype(self.values.dtype)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows of a split, ready to be cut into batches.
+
+    Attributes:
+        columns: name -> ``[rows, …]`` array, or Ragged rows of tokens.
+        max_length: the longest row that is allowed, in tokens; None when no column is ragged.
+        truncated: how many rows were cut to max_length.
+    """
+
+    columns: Mapping[str, np.ndarray | Ragged]
+    max_length: int | None = None
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """The tokens of each row, ``[rows]``; None when no column is ragged."""
+        for column in self.columns.values():
+            if isinstance(column, Ragged):
+                return np.diff(column.offsets)
+        return None
+
+    def rows(self, index: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
+        """The rows at ``index`` as a dict of ``[len(index), …]`` arrays.
+
+        Args:
+            index: which rows, ``[n]`` integers.
+            length: tokens to pad ragged rows to; max_length if not given. Padding has attention mask 0.
+        """
+        length = length or self.max_length or 0
+        batch = {
+            name: column.rows(index, length) if isinstance(column, Ragged) else column[index]
+            for name, column in self.columns.items()
+        }
+        lengths = self.lengths
+        if lengths is not None:
+            batch["attention_mask"] = (np.arange(length) < lengths[index][:, None]).astype(np.int32)
+        return batch
+
+
+def arrays(columns: Mapping[str, Any]) -> Dataset:
+    """A dataset of arrays that are already numbers, such as images and their labels.
+
+    Floats become float32 and integers of 64 bits become 32, as JAX computes with them.
+
+    Args:
+        columns: name -> ``[rows, …]`` array; ``labels`` is the name objectives look for.
+
+    Raises:
+        InputError: there is no row, the columns differ in length, a value is not a number, a label is NaN, an
+            integer does not fit 32 bits, or a column is named ``mask``, which batches add.
+
+    Example:
+        >>> import numpy as np
+        >>> digits = arrays({"image": np.zeros((5, 8, 8)), "labels": np.arange(5)})
+        >>> len(digits), digits.rows(np.array([3]))["labels"].tolist()
+        (5, [3])
+    """
+    fixed = {name: _number_array(name, column) for name, column in columns.items()}
+    lengths = {name: len(column) for name, column in fixed.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise InputError(f"the columns must have one length of at least one row, got {lengths}")
+    return Dataset(MappingProxyType(dict(fixed)))
+
+
+def _number_array(name: str, column: Any) -> np.ndarray:
+    if name == "mask":
+        raise InputError("a column cannot be named 'mask': batches mark their padding rows with it")
+    array = np.array(column)
+    if array.ndim == 0 or (array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16"):
+        raise InputError(f"the column {name!r} must be an array of numbers, one entry a row, got {array.dtype}")
+    if name == "labels" and array.dtype.kind == "f" and np.isnan(array).any():
+        rows = np.unique(np.nonzero(np.isnan(array))[0])
+        raise InputError(f"'labels' is NaN in row {rows[0] + 1} and {len(rows) - 1} more; fill or remove such rows")
+    narrow = array.astype(_NARROW.get(array.dtype.name, array.dtype))
+    if array.dtype.kind in "iu" and not np.array_equal(narrow, array):
+        raise InputError(f"the column {name!r} holds integers beyond 32 bits")
+    narrow.setflags(write=False)
+    return narrow
