@@ -78,7 +78,7 @@ def _open(archive: Path, stack: ExitStack) -> dict[str, _Opener]:
         names = source.namelist()
         regular = [name for name in names if not name.endswith("/")]
     else:
-        source = stack.enter_context(tarfile.open(archive))
+        source = stack.enter_context(tarfile.TarFile.open(archive))
         entries = source.getmembers()
         names = [entry.name for entry in entries]
         regular = [entry.name for entry in entries if entry.isfile()]

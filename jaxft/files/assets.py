@@ -79,7 +79,7 @@ ASSETS: dict[str, Asset] = {
             _HUTTO + "tweets_GroundTruth.txt",
         ),
         licence="MIT",
-        about="sentences of four domains rated from -4 to 4: 10,605 movie, 3,708 product, 5,190 editorial, 4,200 tweets",
+        about="texts of four domains rated -4 to 4: 10,605 movie, 3,708 product, 5,190 editorial, 4,200 tweets",
         inner="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
         source_only=True,
     ),

@@ -94,7 +94,8 @@ def _temporary_room(target: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
         raise InputError(
-            f"cannot write {target}: {target.parent} is not a writable directory ({error.strerror}); choose another place"
+            f"cannot write {target}: {target.parent} is not a writable directory ({error.strerror}); "
+            "choose another place"
         ) from error
 
 

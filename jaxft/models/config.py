@@ -165,9 +165,13 @@ def _labels(raw: Mapping[str, Any], task: str, num_labels: int | None, labels: S
     if labels is not None:
         num_labels = len(labels)
     saved = raw.get("id2label")
-    names = tuple(str(saved[key]) for key in sorted(saved, key=int)) if isinstance(saved, Mapping) else ()
+    names: tuple[str, ...] = ()
+    if isinstance(saved, Mapping):
+        names = tuple(str(saved[key]) for key in sorted(saved, key=int))
+    elif "BertForSequenceClassification" in (raw.get("architectures") or ()):
+        names = ("LABEL_0", "LABEL_1")  # Hugging Face leaves its default out of the file
     if num_labels is None:
-        num_labels = 1 if task == "regress" and not names else len(names)
+        num_labels = len(names) or (1 if task == "regress" else 0)
     if num_labels < 1:
         raise InputError(f'task="{task}" needs num_labels (or labels): this model does not come with a head')
     if labels is not None:

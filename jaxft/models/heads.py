@@ -18,6 +18,8 @@ def pool(config: ModelConfig, dtype: Any, hidden: Array, visible: Array) -> Arra
     Called inside the model's ``__call__``, whose parameters it adds to.
 
     Args:
+        config: gives the pooling.
+        dtype: type of computation of the pooler.
         hidden: the last hidden states [batch, length, dim].
         visible: [batch, length] bool.
 

@@ -56,8 +56,8 @@ def _download(name: str) -> Path:
         raise InputError(f"the hub has no public model {name!r}, and there is no such directory") from error
     except (HfHubHTTPError, OSError) as error:
         raise InputError(
-            f"{name!r} is no asset ({nearest(name, ASSETS)}) and no directory, and the hub could not be reached for it: "
-            "check the connection, or name a local directory"
+            f"{name!r} is no asset ({nearest(name, ASSETS)}) and no directory, and the hub could not be reached "
+            "for it: check the connection, or name a local directory"
         ) from error
 
 
@@ -91,8 +91,8 @@ def weight_files(directory: Path) -> list[Path]:
     pickles = sorted(file.name for pattern in PICKLES for file in directory.glob(pattern))
     if pickles:
         raise InputError(
-            f"{directory} holds weights only as {', '.join(pickles)}: a pickle can run any code when it is read, so it is "
-            f"refused; convert it to {WEIGHTS} where you trust it"
+            f"{directory} holds weights only as {', '.join(pickles)}: a pickle can run any code when it is read, so it "
+            f"is refused; convert it to {WEIGHTS} where you trust it"
         )
     raise InputError(
         f"{directory} holds no {WEIGHTS}: expected a Hugging Face model directory with safetensors weights"
@@ -188,6 +188,7 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
     """
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
         return None
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it advises to install torch, which is not needed
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
@@ -205,7 +206,10 @@ def write(
     """Writes ``config.json``, ``model.safetensors`` and the tokenizer's files, all or nothing.
 
     Args:
+        directory: a new or empty directory.
+        config: written to ``config.json``.
         arrays: every array by its path here.
+        tokenizer: from Hugging Face, or None.
     """
     from safetensors.numpy import save_file
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +137,7 @@ def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
         _check(batch, config, train, key)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
         rngs = {"dropout": key} if train and key is not None else {}
-        outputs: Outputs = module.apply({"params": params}, inputs, train, rngs=rngs)
-        return outputs
+        return cast(Outputs, module.apply({"params": params}, inputs, train, rngs=rngs))
 
     return lift(apply)
 
@@ -152,7 +150,8 @@ def _check(batch: Mapping[str, Any], config: ModelConfig, train: bool, key: Key 
         raise InputError(f"expected input_ids of shape [batch, length]; got {list(shape)}")
     if shape[1] > config.max_positions:
         raise InputError(
-            f"the input is {shape[1]} tokens long but the model has {config.max_positions} positions: truncate it to that"
+            f"the input is {shape[1]} tokens long but the model has {config.max_positions} positions: "
+            "truncate it to that many"
         )
     if train and key is None and max(config.hidden_dropout, config.attention_dropout, config.head_dropout) > 0:
         raise InputError("train=True needs a key: the model has dropout")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
+
+import jax
 
 from jaxft.types import Params
 from jaxft.weights import lift
@@ -31,24 +35,19 @@ def from_nnx(module: Any) -> tuple[Callable[..., Any], Params]:
     """
     from flax import nnx
 
-    graph, state, rest = nnx.split(module, nnx.Param, ...)
-    flat = state.flat_state()
-    keys = [path for path, _ in flat]
+    graph, everything = nnx.split(module)
+    state, rest = nnx.split_state(everything, nnx.Param, ...)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    paths = [tuple(str(key.key) for key in path if hasattr(key, "key")) for path, _ in leaves]
     params: dict[str, Any] = {}
-    for path, variable in flat:
-        *parents, name = (str(part) for part in path)
+    for (*parents, name), (_, leaf) in zip(paths, leaves, strict=True):
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[name] = variable.get_value()
-
-    def value(params: Params, path: tuple[Any, ...]) -> Any:
-        for part in path:
-            params = params[str(part)]
-        return params
+        node[name] = leaf
 
     def apply(params: Params, *args: Any, **kwargs: Any) -> Any:
-        variables = {path: variable.replace(value(params, path)) for path, variable in flat}
-        return nnx.merge(graph, nnx.State.from_flat_path(variables), rest)(*args, **kwargs)
+        values = [functools.reduce(operator.getitem, path, params) for path in paths]
+        return nnx.merge(graph, jax.tree.unflatten(structure, values), rest)(*args, **kwargs)
 
     return lift(apply), params
