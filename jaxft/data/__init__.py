@@ -4,7 +4,8 @@ from jaxft.data.batches import Batches, EvalBatches, ViewBatches, batches, eval_
 from jaxft.data.dataset import Dataset, Ragged, arrays
 from jaxft.data.labels import Vocabulary, float_labels, vocabulary
 from jaxft.data.sentiment import DOMAINS, Shift, Split, sentiment
-from jaxft.data.tables import Table, read_table
+from jaxft.data.table import Table
+from jaxft.data.tables import read_table
 from jaxft.data.tokens import check_max_length, tokenise
 
 __all__ = [

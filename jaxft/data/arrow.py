@@ -26,13 +26,13 @@ def is_hub_id(source: str | Path, formats: Sequence[str]) -> bool:
         >>> [is_hub_id(s, (".csv",)) for s in ("glue:sst2@validation", "owner/reviews-v1.1", "train.csv", "notes.txt")]
         [True, True, False, False]
     """
-    if isinstance(source, Path) or Path(source).exists():
+    match = None if isinstance(source, Path) else _HUB_ID.fullmatch(source)
+    if match is None or Path(source).exists():
         return False
-    match = _HUB_ID.fullmatch(source)
     suffix = Path(source).suffix.lower()
     # An ending that starts with a letter is a file's; one that starts with a digit is a version in a data set's name.
     file_like = suffix in formats or suffix[1:2].isalpha()
-    return match is not None and (not file_like or match["config"] is not None or match["split"] is not None)
+    return not file_like or match["config"] is not None or match["split"] is not None
 
 
 def parquet_rows(path: Path) -> dict[str, list[Any]]:
@@ -79,7 +79,7 @@ def hub_rows(source: str) -> dict[str, list[Any]]:
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
-                f"there is no file {source}, and no hub data set of that name with a split {split!r} can be read: {reason}"
+                f"there is no file {source}, and split {split!r} of a hub data set so named cannot be read: {reason}"
             ) from error
     return _columns(table)
 

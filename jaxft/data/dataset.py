@@ -72,13 +72,14 @@ class Dataset:
             length: tokens to pad ragged rows to; max_length if not given. Padding has attention mask 0.
         """
         length = length or self.max_length or 0
-        batch = {
-            name: column.rows(index, length) if isinstance(column, Ragged) else column[index]
-            for name, column in self.columns.items()
-        }
-        lengths = self.lengths
-        if lengths is not None:
-            batch["attention_mask"] = (np.arange(length) < lengths[index][:, None]).astype(np.int32)
+        batch = {}
+        for name, column in self.columns.items():
+            if isinstance(column, Ragged):
+                batch[name] = column.rows(index, length)
+                lengths = column.offsets[index + 1] - column.offsets[index]
+                batch["attention_mask"] = (np.arange(length) < lengths[:, None]).astype(np.int32)
+            else:
+                batch[name] = column[index]
         return batch
 
 

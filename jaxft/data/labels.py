@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxft.data.tables import Table, missing
+from jaxft.data.table import Table, check_labels
 from jaxft.errors import InputError, nearest
 
-_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_WHOLE = re.compile(r"(-?\d+)\.0*")  # how a column of integers is written once a data frame made it floats
 _SHOWN = 20
 
 
@@ -97,17 +97,14 @@ def float_labels(table: Table) -> np.ndarray:
 
 
 def _names(table: Table) -> list[str]:
-    names = []
-    for row, label in enumerate(table["label"]):
-        if missing(label):
-            raise InputError(f"'label' is missing in {table.where(row)}; fill or remove such rows")
-        names.append(_name(label))
-    return names
+    check_labels(table)
+    return [_name(label) for label in table["label"]]
 
 
 def _name(label: Any) -> str:
     text = str(label).strip()
-    return str(int(float(text))) if _WHOLE.fullmatch(text) and len(text) < 16 else text
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
 
 
 def _number(name: str) -> float | None:

@@ -10,7 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple, overload
 
-from jaxft.data.tables import Table
+from jaxft.data.labels import Vocabulary
+from jaxft.data.table import Table
 from jaxft.errors import InputError, nearest
 from jaxft.files import fetch
 
@@ -21,7 +22,7 @@ _FILES = {
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
     "tweets": "tweets_GroundTruth.txt",
 }
-_LABELS = ("negative", "positive")
+_LABELS = Vocabulary(("negative", "positive"))
 _OF_DOCUMENTS = ("amazon", "nyt")
 _FOLDS = 5
 
@@ -33,13 +34,13 @@ class Split(NamedTuple):
         train: four fifths, about.
         test: the rest.
         domain: one of movies, amazon, nyt, tweets.
-        labels: the label names, in the order of their ids.
+        labels: the vocabulary: negative is 0, positive is 1.
     """
 
     train: Table
     test: Table
     domain: str
-    labels: tuple[str, ...]
+    labels: Vocabulary
 
 
 class Shift(NamedTuple):
@@ -95,7 +96,7 @@ def sentiment(domain: str | None = None, *, source: str | None = None, target: s
 def _split(domain: str) -> Split:
     if domain not in DOMAINS:
         raise InputError(f"there is no domain {domain!r} ({nearest(domain, DOMAINS)})")
-    path = next(fetch("sentiment").rglob(_FILES[domain]))
+    path = fetch("sentiment") / _FILES[domain]
     rows = _rows(path)
     key = _document if domain in _OF_DOCUMENTS else _text
     held_out = [_held_out(key(row)) for row in rows]
@@ -135,7 +136,7 @@ def _held_out(key: str) -> bool:
 def _table(rows: list[_Row], source: str) -> Table:
     columns = {
         "text": [row.text for row in rows],
-        "label": [_LABELS[row.rating > 0] for row in rows],
+        "label": [_LABELS.names[row.rating > 0] for row in rows],
         "document": [_document(row) for row in rows],
     }
     return Table.of(columns, source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.dataset import Dataset, Ragged
-from jaxft.data.tables import Table
+from jaxft.data.table import Table, check_texts
 from jaxft.errors import InputError
 from jaxft.files import atomic_file, cache_dir
 
@@ -50,6 +49,7 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         (2, 1, [2, 2])
     """
     texts = table["text"]
+    check_texts(table)
     pairs = table.get("text_pair")
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if max_length <= special:
@@ -150,8 +150,8 @@ def _identity(tokenizer: Any) -> str:
         state.pop("padding", None)
     else:
         state = {"vocabulary": tokenizer.get_vocab(), "settings": repr(sorted(tokenizer.init_kwargs.items()))}
-    sides = [tokenizer.truncation_side, list(tokenizer.model_input_names)]
-    return json.dumps([type(tokenizer).__name__, sides, state], sort_keys=True)
+    settings = [tokenizer.truncation_side, list(tokenizer.model_input_names), tokenizer.split_special_tokens]
+    return json.dumps([type(tokenizer).__name__, settings, state], sort_keys=True)
 
 
 def _load(path: Path, rows: int) -> dict[str, Any] | None:
@@ -162,7 +162,7 @@ def _load(path: Path, rows: int) -> dict[str, Any] | None:
         offsets, flat = found["offsets"], [found[name] for name in _TOKENS if name in found]
         whole = len(offsets) == rows + 1 and all(len(values) == offsets[-1] for values in flat) and "truncated" in found
         return found if whole and "input_ids" in found else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # damage can surface as almost anything, and the answer is always to tokenise again
         return None
 
 
