@@ -30,7 +30,7 @@ def fingerprint(tree: PyTree) -> str:
         array = _host(leaf)
         digest.update(f"{path}\0{array.dtype.name}\0{array.shape}\0".encode())
         little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-        digest.update(little.reshape(-1).view(np.uint8))
+        digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -167,10 +167,11 @@ def select(selector: Selector | str | Iterable[str], params: Params) -> Mask:
             everywhere.
     """
     mask: Any = as_selector(selector)(params)
-    if jax.tree.structure(mask) != jax.tree.structure(params):
+    structure: Any = jax.tree.structure(mask)
+    if structure != jax.tree.structure(params):
         raise InputError(
             f"the selector {selector!r} must return a tree of bools with the structure of the params, "
-            f"but returned {jax.tree.structure(mask)}"
+            f"but returned {structure}"
         )
     for path, value in leaf_paths(mask).items():
         if not isinstance(value, bool):

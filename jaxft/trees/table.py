@@ -64,7 +64,9 @@ class Summary(NamedTuple):
         body.append(("total", "", share, *(f"{n:,}" for n in counts)))
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         lines = [
-            "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             for line in (head, *body)
         ]
         rule = "-" * len(lines[0])
