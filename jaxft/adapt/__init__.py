@@ -1,0 +1,9 @@
+"""Adaptations: which arrays learn, and how they enter the model."""
+
+from jaxft.adapt.chain import chain
+from jaxft.adapt.lowrank import lora
+from jaxft.adapt.merge import merge
+from jaxft.adapt.partial import freeze, full, tune
+from jaxft.adapt.summary import summary
+
+__all__ = ["chain", "freeze", "full", "lora", "merge", "summary", "tune"]

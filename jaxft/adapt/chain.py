@@ -1,0 +1,82 @@
+"""Several adaptations as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxft.errors import InputError
+from jaxft.trees import leaf_paths
+from jaxft.types import Adaptation, Delta, Frozen, Key, Params
+from jaxft.weights import is_structured
+
+
+def chain(*adaptations: Adaptation) -> Adaptation:
+    """Applies several adaptations to one model, each to what the ones before it left frozen.
+
+    The delta is a tuple, one entry an adaptation.
+
+    Args:
+        *adaptations: at least one, such as ``lora("**/query/kernel"), tune("head/**")``.
+
+    Raises:
+        InputError: no adaptation is given; or at ``init``, when two adaptations want the same leaf in ways that make no
+            sense together: both train it, one trains what another adapts, or both put the same kind of weight there.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxft.adapt import lora, tune
+        >>> params = {"query": jnp.ones((6, 4)), "head": jnp.zeros((4, 2))}
+        >>> frozen, delta = chain(lora("query", rank=1), tune("head")).init(jax.random.key(0), params)
+        >>> jax.tree.map(jnp.shape, delta)
+        ({'head': None, 'query': {'a': (6, 1), 'b': (1, 4)}}, {'head': (4, 2), 'query': None})
+    """
+    if not adaptations:
+        raise InputError("chain expects at least one adaptation; jaxft.full() trains everything")
+
+    def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
+        _check_overlap(adaptations, key, params)
+        frozen, deltas = params, []
+        for index, adaptation in enumerate(adaptations):
+            frozen, delta = adaptation.init(jax.random.fold_in(key, index), frozen)
+            deltas.append(delta)
+        return frozen, tuple(deltas)
+
+    def bind(frozen: Frozen, delta: Delta, *, key: Key | None = None) -> Params:
+        params = frozen
+        for index in reversed(range(len(adaptations))):
+            link_key = None if key is None else jax.random.fold_in(key, index)
+            params = adaptations[index].bind(params, delta[index], key=link_key)
+        return params
+
+    return Adaptation(init, bind)
+
+
+def _check_overlap(adaptations: tuple[Adaptation, ...], key: Key, params: Params) -> None:
+    """Compares, without computing, what each adaptation alone would do to every leaf."""
+    claimed: dict[str, tuple[int, str]] = {}
+    for index, adaptation in enumerate(adaptations):
+        for path, use in _uses(adaptation, key, params).items():
+            earlier, former_use = claimed.setdefault(path, (index, use))
+            if earlier != index and (use == former_use or "trained" in (use, former_use)):
+                raise InputError(
+                    f"adaptations {earlier + 1} and {index + 1} of the chain overlap at {path!r}: "
+                    f"{former_use} by one, {use} by the other; take the leaf out of one selector, as in 'a & ~b'"
+                )
+
+
+def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
+    """Says for each leaf that an adaptation touches whether it is trained or which structured weight replaces it."""
+
+    def bound(key: Key, params: Params) -> tuple[Any, Any]:
+        frozen, delta = adaptation.init(key, params)
+        return frozen, adaptation.bind(frozen, delta)
+
+    frozen, adapted = jax.eval_shape(bound, key, params)
+    left = leaf_paths(frozen, is_leaf=is_structured)
+    uses = {path: "trained" for path in leaf_paths(params) if path not in left}
+    for path, leaf in leaf_paths(adapted, is_leaf=is_structured).items():
+        if is_structured(leaf):
+            uses[path] = f"made a {type(leaf).__name__} weight"
+    return uses

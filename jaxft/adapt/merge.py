@@ -1,0 +1,27 @@
+"""One plain tree of arrays out of an adapted model."""
+
+from __future__ import annotations
+
+from jaxft.types import Adaptation, Delta, Frozen, Params
+from jaxft.weights import materialise_all
+
+
+def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> Params:
+    """Returns the params of the adapted model with every structured weight as one array.
+
+    The sum of base and update is computed in float32 and returned in the dtype of the base.
+
+    Args:
+        adaptation: the adaptation that made frozen and delta.
+        frozen: as returned by ``adaptation.init``, or ``frozen.model`` of a step.
+        delta: the trained arrays.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxft.adapt import lora
+        >>> adaptation = lora("kernel", rank=1, alpha=1.0)
+        >>> frozen, delta = adaptation.init(jax.random.key(0), {"kernel": jnp.ones((2, 3))})
+        >>> merge(adaptation, frozen, {"kernel": {"a": jnp.ones((2, 1)), "b": jnp.ones((1, 3))}})["kernel"][0]
+        Array([2., 2., 2.], dtype=float32)
+    """
+    return materialise_all(adaptation.bind(frozen, delta))

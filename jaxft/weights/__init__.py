@@ -1,0 +1,28 @@
+"""Structured weights: leaves of the params that keep their parts apart, and the rules by which they compute."""
+
+from jaxft.weights import control, moves, products
+from jaxft.weights.lowrank import LowRank, low_rank
+from jaxft.weights.structured import (
+    MissingRuleError,
+    Structured,
+    bind,
+    is_structured,
+    lift,
+    materialise,
+    materialise_all,
+)
+
+__all__ = [
+    "LowRank",
+    "MissingRuleError",
+    "Structured",
+    "bind",
+    "control",
+    "is_structured",
+    "lift",
+    "low_rank",
+    "materialise",
+    "materialise_all",
+    "moves",
+    "products",
+]

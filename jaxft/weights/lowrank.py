@@ -1,0 +1,109 @@
+"""The low-rank leaf W + s·A·B, its factors kept apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.errors import InputError
+from jaxft.types import Array, Key
+from jaxft.weights.structured import Structured, materialise
+
+
+class LowRank(Structured):
+    """W + s·A·B. Each part has one axis for every axis of W, of size one where it does not depend on it.
+
+    So every operation that moves the axes of W (transposing, slicing a stack of layers, mapping) is the
+    same operation on the parts, and no bookkeeping says which axis is which.
+
+    Attributes:
+        base: W, an array or another structured weight.
+        a: A with the rank as a last axis: full on batch and input axes, one on output axes.
+        b: B with the rank as a last axis: full on batch and output axes, one on input axes.
+        scale: s, broadcast against A and B.
+        key: randomness of the dropout on the branch, all axes of size one or batch; None turns it off.
+        rate: the dropout rate, shaped as the key.
+    """
+
+    base: Any
+    a: Array
+    b: Array
+    scale: Array
+    key: Key | None = None
+    rate: Array | None = None
+
+    def aval(self) -> Any:
+        """Shape and dtype of W."""
+        return jax.core.ShapedArray(self.base.shape, self.base.dtype)
+
+    @property
+    def rank(self) -> int:
+        """The rank r of A·B."""
+        return self.a.shape[-1]
+
+    def scaled_b(self) -> Array:
+        """B times the scale, in the dtype of B."""
+        return self.b * self.scale.astype(self.b.dtype)
+
+    def materialise(self) -> Array:
+        """W + s·A·B, computed in float32 and returned in the dtype of W."""
+        axes = list(range(self.a.ndim))
+        product = jnp.einsum(
+            *(self.a.astype(jnp.float32), [axes[-1] if i == axes[-1] else i for i in axes]),
+            *(self.b.astype(jnp.float32) * self.scale.astype(jnp.float32), axes),
+            axes[:-1],
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        base = materialise(self.base)
+        return (base.astype(jnp.float32) + product).astype(base.dtype)
+
+
+def low_rank(
+    w: Any,
+    a: Array,
+    b: Array,
+    *,
+    scale: float | Array = 1.0,
+    batch_axes: int = 0,
+    key: Key | None = None,
+    dropout: float | Array = 0.0,
+) -> LowRank:
+    """Puts a low-rank branch beside a weight.
+
+    Args:
+        w: ``[*batch, *in, *out]``, an array or a structured weight.
+        a: ``[*batch, *in, rank]``.
+        b: ``[*batch, rank, *out]``.
+        scale: s, a scalar.
+        batch_axes: how many leading axes stack independent weights, such as layers.
+        key: randomness for the dropout on the branch; None turns it off.
+        dropout: rate in [0, 1) at which the inputs of the branch are dropped.
+
+    Raises:
+        InputError: the shapes do not fit together.
+
+    Example:
+        >>> w = low_rank(jnp.zeros((4, 2, 3)), jnp.ones((4, 5)), jnp.ones((5, 2, 3)), scale=0.5)
+        >>> w.shape, w.rank
+        ((4, 2, 3), 5)
+    """
+    stack, inputs, outputs = a.shape[:batch_axes], a.shape[batch_axes:-1], b.shape[batch_axes + 1 :]
+    if w.shape != (*stack, *inputs, *outputs) or b.shape[: batch_axes + 1] != (*stack, a.shape[-1]):
+        raise InputError(
+            f"a low-rank branch expects W [*batch, *in, *out], A [*batch, *in, rank] and B [*batch, rank, *out], "
+            f"but W is {list(w.shape)}, A {list(a.shape)} and B {list(b.shape)} with {batch_axes} batch axes"
+        )
+    wide_a = a.reshape(*stack, *inputs, *(1 for _ in outputs), a.shape[-1])
+    wide_b = jnp.moveaxis(b, batch_axes, -1).reshape(*stack, *(1 for _ in inputs), *outputs, a.shape[-1])
+    ones = (*stack, *(1 for _ in (*inputs, *outputs)))
+    return LowRank(
+        base=w,
+        a=wide_a,
+        b=wide_b,
+        scale=jnp.broadcast_to(jnp.asarray(scale, jnp.float32), (*ones, 1)),
+        key=None if key is None else jax.random.split(key, int(np.prod(ones))).reshape(ones),
+        rate=None if key is None else jnp.broadcast_to(jnp.asarray(dropout, jnp.float32), ones),
+    )

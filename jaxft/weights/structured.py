@@ -1,0 +1,84 @@
+"""What every structured weight is: an array kept in parts, which never becomes one array in silence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import quax
+
+from jaxft.types import PyTree
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class MissingRuleError(TypeError):
+    """A structured weight met a primitive that has no rule for it."""
+
+
+class Structured(quax.ArrayValue):
+    """A weight kept in parts. Sub-classes add parts, an ``aval``, ``materialise`` and rules for primitives."""
+
+    @staticmethod
+    def default(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Refuses, by name, whatever has no rule: materialising in silence would undo the saving."""
+        kinds = ", ".join(
+            f"{type(value).__name__} {jnp.dtype(value.dtype).name}{list(value.shape)}"
+            for value in values
+            if is_structured(value)
+        )
+        raise MissingRuleError(
+            f"the primitive {primitive.name!r} has no rule for the structured weight {kinds}; "
+            "leave this weight out of the selector, or call jaxft.merge before applying the model"
+        )
+
+
+def is_structured(leaf: Any) -> bool:
+    """Whether a leaf of the params is a structured weight."""
+    return isinstance(leaf, Structured)
+
+
+def bind(primitive: Any, *args: Any, **params: Any) -> Any:
+    """Binds a primitive on arrays and structured weights alike, for rules that recurse into a base."""
+    return lift(functools.partial(primitive.bind, **params))(*args)
+
+
+def lift(function: F) -> F:
+    """Makes a JAX function understand structured weights among its arguments.
+
+    A call without any is a plain call of the function.
+
+    Args:
+        function: any function of pytrees built from JAX primitives.
+
+    Raises:
+        MissingRuleError: a structured weight meets a primitive without a rule.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxft.weights import low_rank
+        >>> w = low_rank(jnp.eye(3), jnp.ones((3, 1)), jnp.ones((1, 3)), scale=2.0)
+        >>> lift(lambda w, x: x @ w)(w, jnp.ones(3))
+        Array([7., 7., 7.], dtype=float32)
+    """
+
+    @functools.wraps(function)
+    def lifted(*args: Any, **kwargs: Any) -> Any:
+        if not any(map(is_structured, jax.tree.leaves((args, kwargs), is_leaf=is_structured))):
+            return function(*args, **kwargs)
+        return quax.quaxify(function)(*args, **kwargs)
+
+    return cast(F, lifted)
+
+
+def materialise(leaf: Any) -> Any:
+    """Returns a structured weight as one array of its dtype, computed in float32; other leaves as they are."""
+    return leaf.materialise() if is_structured(leaf) else leaf
+
+
+def materialise_all(tree: PyTree) -> PyTree:
+    """Materialises every structured weight of a tree."""
+    return jax.tree.map(materialise, tree, is_leaf=is_structured)
