@@ -1,0 +1,36 @@
+"""Training: the step, the loop around it, evaluation, checkpoints, optimizers, many devices."""
+
+from jaxft.train.checkpoint import Checkpointer, Restored, restore
+from jaxft.train.compile_cache import enable_compile_cache
+from jaxft.train.evaluate import classification_metrics, evaluate, predict, regression_metrics, wilson_interval
+from jaxft.train.loop import FitResult, fit
+from jaxft.train.optimise import adamw, decayed, warmup_linear
+from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_mesh, shard, shard_batch, shardings
+from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
+
+__all__ = [
+    "Checkpointer",
+    "FitResult",
+    "Interrupted",
+    "NonFiniteLoss",
+    "Placement",
+    "Restored",
+    "TrainingStopped",
+    "adamw",
+    "classification_metrics",
+    "data_parallel",
+    "decayed",
+    "enable_compile_cache",
+    "evaluate",
+    "fit",
+    "fully_sharded",
+    "make_mesh",
+    "predict",
+    "regression_metrics",
+    "restore",
+    "shard",
+    "shard_batch",
+    "shardings",
+    "warmup_linear",
+    "wilson_interval",
+]

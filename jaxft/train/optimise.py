@@ -1,0 +1,107 @@
+"""AdamW as encoders are fine-tuned with it, built from optax's parts."""
+
+from __future__ import annotations
+
+import optax
+
+from jaxft.errors import InputError
+from jaxft.trees import map_with_path
+from jaxft.types import Mask, PyTree
+
+
+def decayed(tree: PyTree) -> Mask:
+    """A mask of the leaves that weight decay applies to: all but biases and the scales of normalisation layers.
+
+    A leaf is left out when its last key is "bias" or "scale" or when a key on its path contains "norm".
+
+    Example:
+        >>> decayed({"query": {"kernel": 0, "bias": 0}, "norm": {"scale": 0}})
+        {'norm': {'scale': False}, 'query': {'bias': False, 'kernel': True}}
+    """
+
+    def decays(path: str, leaf: object) -> bool:
+        keys = path.lower().split("/")
+        return keys[-1] not in ("bias", "scale") and not any("norm" in key for key in keys)
+
+    return map_with_path(decays, tree)
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    weight_decay: float = 0.01,
+    clip: float | None = 1.0,
+    accumulate: int = 1,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    r"""AdamW with clipping by the global norm and gradient accumulation; biases and norm scales do not decay.
+
+    .. math:: θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)
+
+    Args:
+        learning_rate: η, a number or a schedule over optimizer updates (one for every ``accumulate`` steps).
+        weight_decay: λ.
+        clip: the largest global norm of the (accumulated) gradient; None does not clip.
+        accumulate: the steps whose gradients are averaged into one update. With batches of equally many real rows this
+            equals one step on a batch that many times larger.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: ε.
+
+    Raises:
+        InputError: ``accumulate`` is less than one, or ``clip`` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> optimizer = adamw(warmup_linear(1e-3, 100), accumulate=2)
+        >>> state = optimizer.init({"delta": {"head": {"kernel": jnp.ones((4, 2))}}, "weights": ()})
+
+    References:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+    """
+    if accumulate < 1:
+        raise InputError(f"gradients are accumulated over at least one step, but accumulate is {accumulate}")
+    if clip is not None and clip <= 0:
+        raise InputError(
+            f"clip is the largest norm of the gradient and must be positive, but is {clip}; None turns it off"
+        )
+    update = optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed)
+    if clip is not None:
+        update = optax.chain(optax.clip_by_global_norm(clip), update)
+    if accumulate > 1:
+        update = optax.MultiSteps(update, every_k_schedule=accumulate).gradient_transformation()
+    return update
+
+
+def warmup_linear(peak: float, steps: int, *, warmup: float = 0.1) -> optax.Schedule:
+    r"""A schedule that rises linearly from zero to its peak and falls linearly back to zero.
+
+    .. math:: η(t) = η_{peak} · \min(t / w, (T − t) / (T − w)), \quad w = round(warmup · T)
+
+    Args:
+        peak: the highest learning rate.
+        steps: T, the optimizer updates in all.
+        warmup: the share of the updates that rise.
+
+    Raises:
+        InputError: there is no step, or ``warmup`` lies outside [0, 1].
+
+    Example:
+        >>> schedule = warmup_linear(1.0, 100)
+        >>> [round(float(schedule(t)), 2) for t in (0, 5, 10, 55, 100)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+
+    References:
+        Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
+    """
+    if steps < 1:
+        raise InputError(f"a schedule needs at least one step, but steps is {steps}")
+    if not 0.0 <= warmup <= 1.0:
+        raise InputError(f"warmup is a share of the steps between 0 and 1, but is {warmup}")
+    rising = round(warmup * steps)
+    falling = optax.linear_schedule(peak, 0.0, max(steps - rising, 1))
+    if rising == 0:
+        return falling
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, rising), falling], [rising])
