@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,6 @@ from jaxft.errors import InputError, nearest
 from jaxft.trees import first_match, leaf_paths, map_with_path, select
 from jaxft.types import Adaptation, Array, Delta, Frozen, Key, Params, Selector
 from jaxft.weights import is_structured, low_rank
-
-T = TypeVar("T")
 
 _DEFAULT_AXES = {2: "io", 4: "iiio"}
 
@@ -108,12 +106,14 @@ def _is_zero(rate: float | Array) -> bool:
     return isinstance(rate, (int, float)) and rate == 0
 
 
-def _for_path(option: T | Mapping[str, T], path: str, name: str) -> T:
+def _for_path(option: Any, path: str, name: str) -> Any:
     if not isinstance(option, Mapping):
         return option
     pattern = first_match(option, path)
     if pattern is None:
-        raise InputError(f"no pattern of {name} matches the selected weight {path!r}; add a last pattern '**' for the rest")
+        raise InputError(
+            f"no pattern of {name} matches the selected weight {path!r}; add a last pattern '**' for the rest"
+        )
     return option[pattern]
 
 
@@ -133,7 +133,9 @@ def _layout(path: str, leaf: Any, axes: Any) -> tuple[tuple[int, ...], tuple[int
     letters = axes if isinstance(axes, str) else axes[pattern] if pattern else _DEFAULT_AXES.get(leaf.ndim)
     shape = tuple(leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        raise InputError(f"lora expects floating-point weights, but {path!r} is {leaf.dtype}; leave it out of the selector")
+        raise InputError(
+            f"lora expects floating-point weights, but {path!r} is {leaf.dtype}; leave it out of the selector"
+        )
     if letters is None and leaf.ndim < 2:
         raise InputError(f"lora expects matrices, but {path!r} has shape {list(shape)}; leave it out of the selector")
     if letters is None:

@@ -44,7 +44,9 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         base = _base(leaf)
         added = sum(_bytes(learned[name]) for name in ours) if is_structured(leaf) else 0
         role = f"low-rank {leaf.rank}" if isinstance(leaf, LowRank) else "trained" if ours else "frozen"
-        slots_of = sum(_bytes(x) for name, x in slot_leaves.items() if any(name.endswith(f"delta/{own}") for own in ours))
+        slots_of = sum(
+            _bytes(x) for name, x in slot_leaves.items() if any(name.endswith(f"delta/{own}") for own in ours)
+        )
         parameters = math.prod(leaf.shape)
         rows.append(Row(path, tuple(leaf.shape), role, parameters, trained, _bytes(base) + added, slots_of))
     return Summary(rows)

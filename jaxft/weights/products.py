@@ -91,9 +91,7 @@ def _(lhs: ArrayLike, rhs: LowRank, *, dimension_numbers: Any, **params: Any) ->
         )
     base = bind(lax.conv_general_dilated_p, lhs, rhs.base, dimension_numbers=dimension_numbers, **params)
     kernel = jnp.swapaxes(rhs.a, out_axis, -1)[..., 0]
-    inner = lax.conv_general_dilated_p.bind(
-        _dropped(lhs, rhs), kernel, dimension_numbers=dimension_numbers, **params
-    )
+    inner = lax.conv_general_dilated_p.bind(_dropped(lhs, rhs), kernel, dimension_numbers=dimension_numbers, **params)
     branch = jnp.moveaxis(
         jnp.tensordot(inner, factor.reshape(-1, rhs.rank), axes=(out_feature, 1), precision=params["precision"]),
         -1,
@@ -127,8 +125,8 @@ def _(operand: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_siz
         return lax.gather_p.bind(part, indices, dimension_numbers=numbers, slice_sizes=sizes, **params)
 
     if operand.a.shape[axis] == shape[axis] == operand.b.shape[axis]:
-        key = None if operand.key is None else jnp.take(operand.key, indices.reshape(-1)[0], axis=axis)
-        rate = None if operand.rate is None else jnp.take(operand.rate, indices.reshape(-1)[0], axis=axis)
+        key = None if operand.key is None else jnp.take(operand.key, jnp.ravel(indices)[0], axis=axis)
+        rate = None if operand.rate is None else jnp.take(operand.rate, jnp.ravel(indices)[0], axis=axis)
         ones = [1] * base.ndim
         return LowRank(
             base=base,
