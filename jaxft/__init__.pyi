@@ -12,6 +12,10 @@ from .errors import InputError as InputError
 from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
+from .objectives import combine as combine
+from .objectives import cross_entropy as cross_entropy
+from .objectives import mean_squared_error as mean_squared_error
+from .train import make_step as make_step
 from .trees import everything as everything
 from .trees import fingerprint as fingerprint
 from .trees import glob as glob

@@ -6,6 +6,7 @@ from jaxft.train.evaluate import classification_metrics, evaluate, predict, regr
 from jaxft.train.loop import FitResult, fit
 from jaxft.train.optimise import adamw, decayed, warmup_linear
 from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_mesh, shard, shard_batch, shardings
+from jaxft.train.step import make_step
 from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "fit",
     "fully_sharded",
     "make_mesh",
+    "make_step",
     "predict",
     "regression_metrics",
     "restore",

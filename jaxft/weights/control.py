@@ -1,4 +1,4 @@
-"""Control flow that quax has no rule for: rematerialisation of a body that holds structured weights."""
+"""Control flow over structured weights: rematerialised bodies, and scans that would cut a weight apart."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import quax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.extend.core.primitives import remat_p
+from jax.extend.core.primitives import remat_p, scan_p
 from jaxtyping import ArrayLike
+from quax._compat import unpack_scan_args
+from quax._primitives import scan_quax
 
-from jaxft.weights.structured import Structured, lift
+from jaxft.weights.structured import Structured, is_structured, lift
 
 
 @quax.register(remat_p)
@@ -18,3 +20,13 @@ def _(*args: ArrayLike | Structured, jaxpr: Any, prevent_cse: Any, policy: Any, 
     body = lift(jaxpr_as_fun(ClosedJaxpr(jaxpr, ())))
     always = prevent_cse if isinstance(prevent_cse, bool) else any(prevent_cse)
     return jax.checkpoint(lambda *values: body(*values), prevent_cse=always, policy=policy)(*args)
+
+
+@quax.register(scan_p, precedence=1)
+def _(*args: ArrayLike | quax.ArrayValue, jaxpr: Any, **params: Any) -> Any:
+    # A scan cuts every part of a weight along its first axis: right for a stack of weights, where all parts have that
+    # axis, and wrong for one weight cut into rows, which quax would let through.
+    for x in unpack_scan_args(args, params)[2]:
+        if is_structured(x) and any(part.shape[0] != x.shape[0] for part in jax.tree.leaves(x)):
+            return Structured.default(scan_p, (x,), params)
+    return scan_quax(*args, jaxpr=jaxpr, **params)

@@ -69,7 +69,15 @@ def lift(function: F) -> F:
     def lifted(*args: Any, **kwargs: Any) -> Any:
         if not any(map(is_structured, jax.tree.leaves((args, kwargs), is_leaf=is_structured))):
             return function(*args, **kwargs)
-        return quax.quaxify(function)(*args, **kwargs)
+        try:
+            return quax.quaxify(function)(*args, **kwargs)
+        except NotImplementedError as error:
+            if "custom_vjp" not in str(error):
+                raise
+            raise MissingRuleError(
+                "the primitive 'custom_vjp_call' has no rule beside structured weights: the model calls a function "
+                "decorated with jax.custom_vjp; call jaxft.merge before applying the model, or use jax.custom_jvp"
+            ) from error
 
     return cast(F, lifted)
 

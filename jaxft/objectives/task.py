@@ -1,0 +1,171 @@
+"""Supervised objectives: what the labels say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxft.errors import InputError
+from jaxft.types import Array, Batch, Context, Key, Memory, Metrics, Objective
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    labels: Array,
+    *,
+    mask: Array | None = None,
+    label_smoothing: float | Array = 0.0,
+    class_weights: Array | None = None,
+    ignore_index: int = -100,
+) -> Array:
+    """Mean cross-entropy over the labels that count, in float32.
+
+    L = (1−ε) Σ w_y (−log p_y) / Σ w_y  +  ε/C Σ_c w_c (−log p_c) / Σ w_y
+
+    Args:
+        logits: ``[..., classes]``.
+        labels: integers ``[...]``; those equal to ``ignore_index`` do not count.
+        mask: bools ``[...]`` or over the leading axes of the labels; False leaves a row or token out.
+        label_smoothing: ε in [0, 1].
+        class_weights: w, ``[classes]``; ones when not given.
+        ignore_index: label that marks what to leave out.
+
+    Returns:
+        A scalar; zero when nothing counts.
+
+    Example:
+        >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([1, -100]))
+        Array(1.3862944, dtype=float32)
+
+    References:
+        Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016 (label smoothing).
+    """
+    if logits.shape[:-1] != labels.shape:
+        raise InputError(
+            f"cross-entropy expects logits [..., classes] and labels [...], but logits are {list(logits.shape)} "
+            f"and labels {list(labels.shape)}"
+        )
+    counts = _counts(labels, mask, ignore_index)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    classes = logits.shape[-1]
+    w = jnp.ones(classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
+    y = jnp.where(counts, labels, 0)
+    w_y = jnp.where(counts, w[y], 0.0)
+    hard = -jnp.take_along_axis(log_p, y[..., None], axis=-1)[..., 0] * w_y
+    smooth = -jnp.where(counts, log_p @ w, 0.0) / classes
+    epsilon = jnp.asarray(label_smoothing, jnp.float32)
+    total = jnp.sum((1 - epsilon) * hard + epsilon * smooth)
+    weight = jnp.sum(w_y)
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
+
+
+def cross_entropy(
+    view: str | None = None,
+    *,
+    label_smoothing: float | Array = 0.0,
+    class_weights: Any = None,
+    ignore_index: int = -100,
+) -> Objective:
+    """Cross-entropy of the model's logits with the labels of a view.
+
+    The view holds ``labels`` and, where some rows or tokens must not count, ``mask``.
+
+    Args:
+        view: name of the labelled part of the batch; None for a batch without parts.
+        label_smoothing: ε in [0, 1]; may be traced.
+        class_weights: one weight a class.
+        ignore_index: label that marks what to leave out.
+
+    Raises:
+        InputError: the view is not in the batch or has no labels.
+
+    Example:
+        >>> from jaxft.types import Context, Outputs
+        >>> batch = {"labels": jnp.array([0, 1])}
+        >>> context = Context(lambda view=None: Outputs(logits=jnp.zeros((2, 2))), batch, (), 0, jax.random.key(0))
+        >>> loss, (memory, metrics) = cross_entropy().apply((), (), (), context)
+        >>> round(float(loss), 4), round(float(metrics["accuracy"]), 4)
+        (0.6931, 0.5)
+    """
+
+    def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+        part = labelled(context.batch, view)
+        logits, labels, mask = context.forward(view).logits, part["labels"], part.get("mask")
+        loss = softmax_cross_entropy(
+            logits,
+            labels,
+            mask=mask,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+        )
+        counts = _counts(labels, mask, ignore_index)
+        right = jnp.sum(counts & (jnp.argmax(logits, -1) == labels)) / jnp.maximum(jnp.sum(counts), 1)
+        return loss, (memory, {"accuracy": right})
+
+    return Objective(_no_state, apply)
+
+
+def mean_squared_error(view: str | None = None) -> Objective:
+    """Mean squared error of the model's logits to real-valued labels.
+
+    L = mean (z − y)²
+
+    Args:
+        view: name of the labelled part of the batch; its labels are ``[batch]`` for one output, or ``[batch, outputs]``.
+
+    Raises:
+        InputError: the view is not in the batch or has no labels, or labels and logits differ in shape.
+
+    Example:
+        >>> from jaxft.types import Context, Outputs
+        >>> batch = {"labels": jnp.array([1.0, 3.0])}
+        >>> context = Context(lambda view=None: Outputs(logits=jnp.zeros((2, 1))), batch, (), 0, jax.random.key(0))
+        >>> mean_squared_error().apply((), (), (), context)[0]
+        Array(5., dtype=float32)
+    """
+
+    def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+        part = labelled(context.batch, view)
+        z, y = context.forward(view).logits.astype(jnp.float32), jnp.asarray(part["labels"], jnp.float32)
+        z = z[..., 0] if z.shape == (*y.shape, 1) else z
+        if z.shape != y.shape:
+            raise InputError(
+                f"the mean squared error expects labels of the shape of the logits, {list(z.shape)}, "
+                f"but the labels are {list(y.shape)}"
+            )
+        counts = _over(part.get("mask", jnp.ones(z.shape[:1], bool)), z.shape)
+        total = jnp.sum(jnp.where(counts, (z - jnp.where(counts, y, 0.0)) ** 2, 0.0))
+        return total / jnp.maximum(jnp.sum(counts), 1), (memory, {})
+
+    return Objective(_no_state, apply)
+
+
+def _counts(labels: Array, mask: Array | None, ignore_index: int) -> Array:
+    """Which labels count, as bools of their shape; a mask may cover their leading axes only."""
+    counts = labels != ignore_index
+    return counts if mask is None else counts & _over(mask, labels.shape)
+
+
+def _over(mask: Array, shape: tuple[int, ...]) -> Array:
+    return jnp.broadcast_to(jnp.expand_dims(mask, range(mask.ndim, len(shape))), shape).astype(bool)
+
+
+def labelled(batch: Batch, view: str | None) -> Batch:
+    """Returns the part of the batch that an objective learns from, and checks that it has labels."""
+    part = batch
+    if view is not None:
+        if view not in batch:
+            raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(batch)}")
+        part = batch[view]
+    if "labels" not in part:
+        hint = "name one of its views" if any(isinstance(value, dict) for value in part.values()) else "add them"
+        raise InputError(f"the objective needs labels, but the batch has only {sorted(part)}; {hint}")
+    return part
+
+
+def _no_state(key: Key, context: Context) -> tuple[Any, Any, Any]:
+    del key, context
+    return (), (), ()

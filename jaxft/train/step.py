@@ -1,0 +1,168 @@
+"""The training step: a pure function of an adaptation, an objective and an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.errors import InputError
+from jaxft.trees import join, leaf_paths, map_with_path, partition
+from jaxft.types import (
+    Adaptation,
+    Batch,
+    Context,
+    Key,
+    Metrics,
+    Objective,
+    Outputs,
+    Params,
+    PyTree,
+    Step,
+    StepFrozen,
+    TrainState,
+)
+from jaxft.weights import lift
+
+
+def make_step(
+    model_apply: Callable[..., Any],
+    adaptation: Adaptation,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+) -> Step:
+    """Builds a training step, two pure functions that the caller jits, vmaps and shards.
+
+    Only what learns, ``{"delta": …, "weights": …}``, is differentiated; the frozen arrays are an argument.
+
+    Args:
+        model_apply: ``(params, batch, *, train=False, key=None) -> Outputs``, or an array, taken as logits.
+        adaptation: what learns, and how it enters the model.
+        objective: what is minimised.
+        optimizer: an optax transformation over ``{"delta": …, "weights": …}``.
+
+    Example:
+        >>> import jaxft as ft
+        >>> def model(params, batch, *, train=False, key=None):
+        ...     return batch["x"] @ params["kernel"]
+        >>> step = make_step(model, ft.full(), ft.cross_entropy(), optax.sgd(0.1))
+        >>> batch = {"x": jnp.ones((2, 3)), "labels": jnp.array([0, 1])}
+        >>> frozen, state = step.init(jax.random.key(0), {"kernel": jnp.zeros((3, 2))}, batch)
+        >>> state, metrics = jax.jit(step.update)(frozen, state, batch)
+        >>> round(float(metrics["loss"]), 4)
+        0.6931
+    """
+    apply = lift(model_apply)
+
+    def init(key: Key, params: Params, batch: Batch) -> tuple[StepFrozen, TrainState]:
+        params, stats = _take_stats(model_apply, objective, params, batch)
+        adapt_key, objective_key, state_key = jax.random.split(key, 3)
+        frozen, delta = adaptation.init(adapt_key, params)
+        forward = _Forward(apply, join_stats(adaptation.bind(frozen, delta), stats), batch, objective_key)
+        context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), objective_key)
+        objective_frozen, weights, memory = objective.init(objective_key, context)
+        opt_state = optimizer.init({"delta": delta, "weights": weights})
+        state = TrainState(jnp.zeros((), jnp.int32), delta, weights, memory, stats, opt_state, state_key)
+        return StepFrozen(frozen, objective_frozen), state
+
+    def update(frozen: StepFrozen, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        bind_key, forward_key, objective_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+
+        def loss_of(learned: dict[str, PyTree]) -> tuple[jax.Array, Any]:
+            params = adaptation.bind(frozen.model, learned["delta"], key=bind_key)
+            forward = _Forward(apply, join_stats(params, state.stats), batch, forward_key)
+            context = Context(forward, batch, learned["delta"], state.step, objective_key)
+            loss, (memory, metrics) = objective.apply(frozen.objective, learned["weights"], state.memory, context)
+            return loss, (memory, metrics, forward.stats(state.stats))
+
+        learned = {"delta": state.delta, "weights": state.weights}
+        (loss, (memory, metrics, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(learned)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, learned)
+        learned = optax.apply_updates(learned, updates)
+        new = TrainState(state.step + 1, learned["delta"], learned["weights"], memory, stats, opt_state, state.key)
+        return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient), **metrics}
+
+    return Step(init, update)
+
+
+class _Forward:
+    """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next."""
+
+    def __init__(self, apply: Callable[..., Any], params: Params, batch: Batch, key: Key):
+        self._apply, self._params, self._batch, self._key = apply, params, batch, key
+        self._cache: dict[str | None, Outputs] = {}
+        self._stats: PyTree = None
+        self._runs = 0
+
+    def __call__(
+        self, view: str | None = None, *, train: bool = True, key: Key | None = None, **changes: Any
+    ) -> Outputs:
+        plain = train and key is None and not changes
+        if plain and view in self._cache:
+            return self._cache[view]
+        if view is not None and view not in self._batch:
+            raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(self._batch)}")
+        inputs = {**(self._batch if view is None else self._batch[view]), **changes}
+        inputs = {name: value for name, value in inputs.items() if name not in ("labels", "mask")}
+        run_key = jax.random.fold_in(self._key, self._runs) if key is None else key
+        self._runs += 1
+        outputs = as_outputs(self._apply(join_stats(self._params, self._stats), inputs, train=train, key=run_key))
+        if outputs.stats is not None:
+            self._stats = jax.lax.stop_gradient(outputs.stats)
+        if plain:
+            self._cache[view] = outputs
+        return outputs
+
+    def stats(self, before: PyTree) -> PyTree:
+        """The newest running statistics."""
+        return before if self._stats is None else self._stats
+
+
+def as_outputs(result: Any) -> Outputs:
+    """Takes a bare array from a plain function as logits."""
+    return result if isinstance(result, Outputs) else Outputs(logits=result)
+
+
+def join_stats(params: Params, stats: PyTree) -> Params:
+    """Puts running statistics, a nested dict at their paths, back among the params."""
+    if not stats:
+        return params
+    return {
+        **params,
+        **{
+            name: join_stats(params.get(name) or {}, value) if isinstance(value, dict) else value
+            for name, value in stats.items()
+        },
+    }
+
+
+def _take_stats(
+    model_apply: Callable[..., Any], objective: Objective, params: Params, batch: Batch
+) -> tuple[Params, PyTree]:
+    """Takes the leaves that the model returns as running statistics out of the params: no gradient reaches them."""
+
+    def probe(params: Params, batch: Batch) -> PyTree:
+        key = jax.random.key(0)
+        forward = _Forward(model_apply, params, batch, key)
+        context = Context(forward, batch, params, jnp.zeros((), jnp.int32), key)
+        objective.apply(*objective.init(key, context), context)
+        return forward.stats(None)
+
+    names = leaf_paths(jax.eval_shape(probe, params, batch))
+    if not names:
+        return params, None
+    stats, rest = partition(params, map_with_path(lambda path, _: path in names, params))
+    missing = names.keys() - leaf_paths(stats).keys()
+    if missing:
+        raise InputError(f"the model returns running statistics at {sorted(missing)}, which its params do not have")
+    return rest, _pruned(stats)
+
+
+def _pruned(tree: PyTree) -> PyTree:
+    if not isinstance(tree, dict):
+        return tree
+    kept = {name: _pruned(value) for name, value in tree.items()}
+    return {name: value for name, value in kept.items() if value is not None and value != {}}
