@@ -149,15 +149,17 @@ def _identity(tokenizer: Any) -> str:
         state.pop("truncation", None)
         state.pop("padding", None)
     else:
-        state = {"vocabulary": tokenizer.get_vocab(), "settings": repr(sorted(tokenizer.init_kwargs.items()))}
-    settings = [tokenizer.truncation_side, list(tokenizer.model_input_names), tokenizer.split_special_tokens]
-    return json.dumps([type(tokenizer).__name__, settings, state], sort_keys=True)
+        settings = repr(sorted(tokenizer.init_kwargs.items()))
+        state = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "settings": settings}
+    options = [tokenizer.truncation_side, list(tokenizer.model_input_names), tokenizer.split_special_tokens]
+    return json.dumps([options, state], sort_keys=True)
 
 
 def _load(path: Path, rows: int) -> dict[str, Any] | None:
     """A cache entry, or None when there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # numpy leaves a file it opened itself open when the archive in it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
         offsets, flat = found["offsets"], [found[name] for name in _TOKENS if name in found]
         whole = len(offsets) == rows + 1 and all(len(values) == offsets[-1] for values in flat) and "truncated" in found
