@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := jaxft $(wildcard bench experiments)
+CODE := jaxft $(sort $(dir $(wildcard bench/*.py experiments/*.py)))
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 
 # An interpreter that was asked for by name replaces a .venv of another version.
