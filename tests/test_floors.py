@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "jaxft").rglob("*.py"))
 FILE_LIMIT, FUNCTION_LIMIT = 400, 60
 # Written in halves so that this file does not break its own rules.
-UNFINISHED = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "NotImplemented" + "Error", "type: " + "ignore", "no" + "qa")
+UNFINISHED = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "raise NotImplemented" + "Error", "type: " + "ignore", "no" + "qa")
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npm" + "js", "index" + "-url", "deb.debian" + ".org")
 
 
@@ -21,12 +21,9 @@ def name_of(path: Path) -> str:
 
 
 def body_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function without its docstring."""
-    lines = function.end_lineno - function.lineno + 1
-    if ast.get_docstring(function) is not None:
-        docstring = function.body[0]
-        lines -= docstring.end_lineno - docstring.lineno + 1
-    return lines
+    """Lines from the first statement after the docstring to the last."""
+    statements = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
 
 
 def committed_text() -> list[Path]:
