@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,20 @@ def test_no_file_names_a_package_registry():
     texts = {name_of(path): path.read_text(encoding="utf-8") for path in committed_text()}
     assert "pyproject.toml" in texts
     assert [(name, word) for name, text in texts.items() for word in REGISTRIES if word in text] == []
+
+
+def test_every_imported_library_is_a_declared_dependency():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    declared = {re.match(r"[\w-]+", line).group().replace("_", "-").lower() for line in declared}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    libraries = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"jaxft"}
+    names = packages_distributions()
+    unmet = {m for m in libraries if not declared & {n.replace("_", "-").lower() for n in names.get(m, [m])}}
+    assert "jax" in libraries
+    assert unmet == set()
 
 
 def test_constraints_are_names_versions_and_markers_only():
