@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxft.models.config import ModelConfig
-from jaxft.models.layers import Dense, Dropout
+from jaxft.models.layers import Affine, Dropout, dense
 
 
 def pool(config: ModelConfig, dtype: Any, hidden: Array, visible: Array) -> Array:
@@ -27,8 +27,8 @@ def pool(config: ModelConfig, dtype: Any, hidden: Array, visible: Array) -> Arra
         [batch, dim]
     """
     if config.pooling == "cls":
-        pooler = Dense(config.hidden_size, config.initializer_range, dtype, name="pooler")
-        return jnp.tanh(pooler(hidden[:, 0])).astype(jnp.float32)
+        pooler = Affine(config.hidden_size, config.hidden_size, config.initializer_range, dtype, name="pooler")
+        return jnp.tanh(dense(hidden[:, 0], pooler)).astype(jnp.float32)
     weights = visible[..., None].astype(jnp.float32)
     return (hidden.astype(jnp.float32) * weights).sum(axis=1) / jnp.maximum(weights.sum(axis=1), 1)
 
@@ -36,4 +36,4 @@ def pool(config: ModelConfig, dtype: Any, hidden: Array, visible: Array) -> Arra
 def head(config: ModelConfig, features: Array, train: bool) -> Array:
     """Logits [batch, num_labels]: dropout and a dense layer, in float32 whatever the encoder computes in."""
     dropped = Dropout(config.head_dropout)(features, train)
-    return Dense(config.num_labels, config.initializer_range, name="head")(dropped)
+    return dense(dropped, Affine(config.hidden_size, config.num_labels, config.initializer_range, name="head"))

@@ -11,8 +11,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+
+def gelu(x: Array) -> Array:
+    """x Φ(x) = x / 2 · (1 + erf(x / √2)): as Hugging Face writes it, and a third of the time of the form with erfc."""
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
@@ -22,18 +28,25 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 """By the name Hugging Face gives them."""
 
 
-class Dense(nn.Module):
-    """y = x W + b over ``[rows, in]``: one flat matrix product, which CPUs run faster than a batched one."""
+class Affine(nn.Module):
+    """The kernel [inputs, outputs] and bias [outputs] of a dense layer, for :func:`dense`."""
 
-    size: int
+    inputs: int
+    outputs: int
     init_std: float
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.normal(self.init_std), (x.shape[-1], self.size))
-        bias = self.param("bias", nn.initializers.zeros, (self.size,))
-        return x @ cast(kernel, self.dtype) + cast(bias, self.dtype)
+    def __call__(self) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.normal(self.init_std), (self.inputs, self.outputs))
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+        return cast(kernel, self.dtype), cast(bias, self.dtype)
+
+
+def dense(x: Array, affine: Affine) -> Array:
+    """y = x W + b over ``[rows, inputs]``: one flat matrix product, which CPUs run faster than a batched one."""
+    kernel, bias = affine()
+    return x @ kernel + bias
 
 
 class Table(nn.Module):
@@ -65,6 +78,14 @@ class LayerNorm(nn.Module):
         return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
 
 
+def keep_mask(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
+    """True with probability 1 - ``rate``, from 16 random bits an element: half the generator's work."""
+    words = jax.random.bits(key, (*shape[:-1], -(-shape[-1] // 2)), jnp.uint32)
+    threshold = round(rate * 2**16)
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=-1)
+    return halves[..., : shape[-1]] >= threshold
+
+
 class Dropout(nn.Module):
     """Zeroes each element with probability ``rate`` and scales the rest by 1 / (1 − rate), in training only."""
 
@@ -74,8 +95,9 @@ class Dropout(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         if not train or self.rate == 0:
             return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
-        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
+        return jnp.where(keep_mask(self.make_rng("dropout"), self.rate, x.shape), x / (1 - self.rate), 0).astype(
+            x.dtype
+        )
 
 
 class SelfAttention(nn.Module):
@@ -94,8 +116,11 @@ class SelfAttention(nn.Module):
         batch, length = visible.shape
         size = x.shape[-1]
 
+        def affine(name: str) -> Affine:
+            return Affine(size, size, self.init_std, self.dtype, name=name)
+
         def split(name: str) -> Array:
-            flat = Dense(size, self.init_std, self.dtype, name=name)(x)
+            flat = dense(x, affine(name))
             return flat.reshape(batch, length, self.heads, size // self.heads).transpose(0, 2, 1, 3)
 
         query, key, value = split("query"), split("key"), split("value")
@@ -104,7 +129,7 @@ class SelfAttention(nn.Module):
         probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         dropped = Dropout(self.attention_dropout)(probabilities, train)
         mixed = jnp.einsum("bhqk,bhkd->bhqd", dropped, value).transpose(0, 2, 1, 3).reshape(batch * length, size)
-        output = Dense(size, self.init_std, self.dtype, name="output")(mixed)
+        output = dense(mixed, affine("output"))
         return LayerNorm(self.norm_eps, name="norm")(x + Dropout(self.hidden_dropout)(output, train)), probabilities
 
 
@@ -120,8 +145,10 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        up = Dense(self.size, self.init_std, self.dtype, name="up")(x)
-        down = Dense(x.shape[-1], self.init_std, self.dtype, name="down")(ACTIVATION_FUNCTIONS[self.activation](up))
+        size = x.shape[-1]
+        up = dense(x, Affine(size, self.size, self.init_std, self.dtype, name="up"))
+        activated = ACTIVATION_FUNCTIONS[self.activation](up)
+        down = dense(activated, Affine(self.size, size, self.init_std, self.dtype, name="down"))
         return LayerNorm(self.norm_eps, name="norm")(x + Dropout(self.hidden_dropout)(down, train))
 
 

@@ -17,8 +17,8 @@ def from_nnx(module: Any) -> tuple[Callable[..., Any], Params]:
     """Splits an NNX module into ``(apply, params)``.
 
     ``apply(params, *args, **kwargs)`` is the module's call with its ``nnx.Param`` values replaced; other variables
-    keep the values they have now. To train it with a step, let the module take ``(batch, *, train, key)`` and
-    return :class:`jaxft.types.Outputs`.
+    keep the values they have now: what a call changes in them is dropped. To train it with a step, let the module
+    take ``(batch, *, train, key)`` and return :class:`jaxft.types.Outputs`.
 
     Args:
         module: an ``nnx.Module``.
@@ -48,6 +48,6 @@ def from_nnx(module: Any) -> tuple[Callable[..., Any], Params]:
 
     def apply(params: Params, *args: Any, **kwargs: Any) -> Any:
         values = [functools.reduce(operator.getitem, path, params) for path in paths]
-        return nnx.merge(graph, jax.tree.unflatten(structure, values), rest)(*args, **kwargs)
+        return nnx.merge(graph, jax.tree.unflatten(structure, values), rest, copy=True)(*args, **kwargs)
 
     return lift(apply), params
