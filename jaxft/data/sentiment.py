@@ -113,10 +113,9 @@ class _Row(NamedTuple):
 
 def _rows(path: Path) -> list[_Row]:
     rows = []
-    # Split at line feeds only: texts hold U+0085 and other characters that str.splitlines takes for line ends.
-    for line in path.read_bytes().decode("utf-8").split("\n"):
-        if line.strip():
-            identity, rating, text = line.rstrip("\r").split("\t")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line:
+            identity, rating, text = line.split("\t")
             rows.append(_Row(identity, float(rating), text.strip()))
     return [row for row in rows if row.rating != 0]
 

@@ -95,7 +95,7 @@ def test_whatever_changes_the_tokens_is_computed_anew(tokenizer, changed_tokeniz
     tokenise(tokenizer, Table.of({"text": TEXTS}), max_length=5)
     columns = {
         "text": {"text": ("a bad film", *TEXTS[1:])},
-        "boundary": {"text": ("a good", "film a film with no end", *TEXTS[2:])},
+        "boundary": {"text": ("a good", " filma film with no end", *TEXTS[2:])},
         "order": {"text": TEXTS[::-1]},
         "pair": {"text": TEXTS, "text_pair": PAIRS},
     }.get(change, {"text": TEXTS})
