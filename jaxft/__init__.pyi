@@ -20,9 +20,11 @@ from .train import data_parallel as data_parallel
 from .train import evaluate as evaluate
 from .train import fit as fit
 from .train import fully_sharded as fully_sharded
+from .train import load_adapter as load_adapter
 from .train import make_mesh as make_mesh
 from .train import make_step as make_step
 from .train import predict as predict
+from .train import save_adapter as save_adapter
 from .train import warmup_linear as warmup_linear
 from .trees import everything as everything
 from .trees import fingerprint as fingerprint
