@@ -13,7 +13,9 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.train.sharding import Placement, shard_batch
+from jaxft.train.step import as_outputs
 from jaxft.types import Batch, Params
+from jaxft.weights import lift
 
 _NOT_FOR_THE_MODEL = ("labels", "mask")
 _AHEAD = 2
@@ -21,7 +23,8 @@ _AHEAD = 2
 
 @lru_cache(maxsize=16)
 def _logits(apply: Callable[..., Any]) -> Callable[[Params, Batch], jax.Array]:
-    return jax.jit(lambda params, batch: apply(params, batch).logits)
+    lifted = lift(apply)
+    return jax.jit(lambda params, batch: as_outputs(lifted(params, batch)).logits)
 
 
 def _predictions(
@@ -55,7 +58,7 @@ def predict(
     The program is traced once for each shape of batch, over all calls with the same ``apply``.
 
     Args:
-        apply: ``apply(params, batch) -> Outputs``.
+        apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits.
         params: what ``apply`` reads, structured weights included.
         batches: dicts of arrays; rows whose "mask" is False are left out.
         placement: the devices to spread each batch over.
@@ -87,7 +90,7 @@ def evaluate(
     """Predicts and compares with the "labels" of the batches.
 
     Args:
-        apply: ``apply(params, batch) -> Outputs``.
+        apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits.
         params: what ``apply`` reads, structured weights included.
         batches: dicts of arrays with "labels"; rows whose "mask" is False are left out.
         task: which figures: see ``classification_metrics`` and ``regression_metrics``.
@@ -111,6 +114,8 @@ def evaluate(
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy with its 95 % interval, macro F1, Matthews correlation and mean cross-entropy.
+
+    F1 averages over the classes that occur among labels or predictions; the correlation is 0 when only one does.
 
     Args:
         logits: ``[rows, classes]``.
@@ -137,7 +142,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
         "accuracy_low": low,
         "accuracy_high": high,
         "f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
-        "mcc": float(matthews_corrcoef(labels, predicted)),
+        "mcc": float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0,
         "loss": float(-np.take_along_axis(log_probability, labels[:, None].astype(np.int64), -1).mean()),
     }
 

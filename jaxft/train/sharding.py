@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -141,7 +142,17 @@ def shard(tree: PyTree, placement: Placement) -> PyTree:
         >>> tree["kernel"].shape
         (4, 2)
     """
-    return jax.tree.map(jax.device_put, tree, shardings(tree, placement))
+    return jax.tree.map(_put, tree, shardings(tree, placement))
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def shard_batch(batch: Batch, placement: Placement) -> Batch:
