@@ -128,7 +128,7 @@ class Step(NamedTuple):
     """A training step, like an optax transformation: nothing is hidden.
 
     Attributes:
-        init: ``init(key, params, batch) -> (frozen, state)``; the batch shows the shapes, and what an objective asks for.
+        init: ``init(key, params, batch) -> (frozen, state)``; the batch shows shapes, and what an objective asks for.
         update: ``update(frozen, state, batch) -> (state, metrics)``, pure: the caller jits, vmaps, shards.
     """
 

@@ -33,7 +33,7 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
         >>> from jaxft.objectives import cross_entropy, mean_squared_error
         >>> import optax
         >>> objective = combine(task=cross_entropy("source"), fit=(mean_squared_error("pairs"), 0.1))
-        >>> warmed = combine(task=cross_entropy("source"), fit=(mean_squared_error("pairs"), optax.linear_schedule(0, 1, 100)))
+        >>> warmed = combine(task=cross_entropy(), fit=(mean_squared_error(), optax.linear_schedule(0, 1, 100)))
     """
     pairs = {name: _pair(name, term) for name, term in terms.items()}
     if not pairs:
@@ -48,7 +48,8 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
         return frozen, weights, memory
 
     def apply(frozen: Any, weights: Any, memory: Any, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
-        total, memories, metrics = jnp.zeros(()), {}, {}
+        total, memories = jnp.zeros(()), {}
+        metrics: Metrics = {}
         for index, (name, (objective, weight)) in enumerate(pairs.items()):
             inner = context._replace(key=jax.random.fold_in(context.key, index))
             raw, (memories[name], own) = objective.apply(frozen[name], weights[name], memory[name], inner)

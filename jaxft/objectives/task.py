@@ -114,7 +114,7 @@ def mean_squared_error(view: str | None = None) -> Objective:
     L = mean (z − y)²
 
     Args:
-        view: name of the labelled part of the batch; its labels are ``[batch]`` for one output, or ``[batch, outputs]``.
+        view: name of the labelled part of the batch; labels are ``[batch]`` for one output, or ``[batch, outputs]``.
 
     Raises:
         InputError: the view is not in the batch or has no labels, or labels and logits differ in shape.

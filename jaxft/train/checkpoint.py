@@ -136,6 +136,7 @@ class Checkpointer:
         Raises:
             InputError: all checkpoints are damaged, or the one found is of another base, configuration or structure.
         """
+        self.wait()
         damaged: list[Path] = []
         for step in sorted(_steps(self.directory), reverse=True):
             directory = self.directory / _name(step)

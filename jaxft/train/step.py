@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
-from jaxft.trees import join, leaf_paths, map_with_path, partition
+from jaxft.trees import leaf_paths, map_with_path, partition
 from jaxft.types import (
     Adaptation,
     Batch,
@@ -61,6 +61,7 @@ def make_step(
         params, stats = _take_stats(model_apply, objective, params, batch)
         adapt_key, objective_key, state_key = jax.random.split(key, 3)
         frozen, delta = adaptation.init(adapt_key, params)
+        delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
         forward = _Forward(apply, join_stats(adaptation.bind(frozen, delta), stats), batch, objective_key)
         context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), objective_key)
         objective_frozen, weights, memory = objective.init(objective_key, context)
