@@ -1,0 +1,5 @@
+"""The command line: ``jaxft finetune``, ``predict``, ``evaluate``, ``export`` and ``assets``."""
+
+from jaxft.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,42 @@
+"""``adapter/``: what a run learned in the layout of Hugging Face PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxft.errors import InputError
+from jaxft.files import atomic_directory
+
+if TYPE_CHECKING:
+    from jaxft.cli.rebuild import Trained
+
+
+def write_adapter(out: Path, trained: Trained, *, replace: bool = False) -> None:
+    """Writes an adapter, all or nothing.
+
+    Args:
+        out: the directory to write.
+        trained: a run with low-rank updates.
+        replace: put it in the place of one that is there.
+
+    Raises:
+        InputError: the method has no low-rank updates, or they have no place in the layout.
+    """
+    from jaxft.train import save_adapter
+
+    recipe, configuration = trained.recipe, trained.record.configuration
+    if configuration["method"] != "lora":
+        raise InputError(
+            f"the PEFT layout holds LoRA updates, but the run trained with --method {configuration['method']}: "
+            "export it with --format merged"
+        )
+    with atomic_directory(out, replace=replace) as temporary:
+        save_adapter(
+            temporary,
+            recipe.adaptation,
+            recipe.frozen.model,
+            trained.state.delta,
+            config=recipe.model.config,
+            base=configuration["model"],
+        )

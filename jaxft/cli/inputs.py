@@ -1,0 +1,65 @@
+"""Tables as batches of tokens, cut the same in training and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxft.data import Batches, Dataset, EvalBatches, Table
+    from jaxft.types import Model
+
+_SHORTEST = 64
+
+
+def tokens(model: Model, configuration: Mapping[str, Any], table: Table, labels: np.ndarray | None) -> Dataset:
+    """The rows of a table as tokens.
+
+    Args:
+        model: whose tokenizer reads the texts.
+        configuration: of the run.
+        table: with a column ``text``.
+        labels: ``[rows]`` ids, or None.
+
+    Raises:
+        InputError: ``--max-length`` is beyond the model's positions, or a text has no token.
+    """
+    from jaxft.data import check_max_length, tokenise
+
+    check_max_length(configuration["max_length"], max_positions=model.config.max_positions)
+    return tokenise(model.tokenizer, table, max_length=configuration["max_length"], labels=labels)
+
+
+def buckets(max_length: int) -> tuple[int, ...]:
+    """Lengths that rows are padded to: one for short rows, three when short rows would be mostly padding.
+
+    Example:
+        >>> buckets(48), buckets(256)
+        ((48,), (64, 128, 256))
+    """
+    if max_length <= _SHORTEST:
+        return (max_length,)
+    return (max_length // 4, max_length // 2, max_length)
+
+
+def training_batches(dataset: Dataset, configuration: Mapping[str, Any]) -> Batches:
+    """The batches of a run, shuffled by its seed."""
+    from jaxft.data import batches
+
+    return batches(
+        dataset,
+        batch_size=configuration["batch_size"],
+        seed=configuration["seed"],
+        lengths=buckets(configuration["max_length"]),
+    )
+
+
+def ordered_batches(dataset: Dataset, configuration: Mapping[str, Any]) -> EvalBatches:
+    """The rows in order, in batches twice as large as in training, as nothing is kept for a gradient."""
+    from jaxft.data import eval_batches
+
+    return eval_batches(
+        dataset, batch_size=2 * configuration["batch_size"], lengths=buckets(configuration["max_length"])
+    )

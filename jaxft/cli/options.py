@@ -1,0 +1,138 @@
+"""What ``jaxft finetune`` is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxft.cli.method import LEARNING_RATES, settings
+from jaxft.errors import InputError
+from jaxft.files import ASSETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a training run."""
+
+    model: str
+    """Asset ("minilm"), directory with config.json and safetensors, or hub id ("owner/name")."""
+    train: str
+    """Training rows: a .csv, .tsv, .jsonl or .parquet file, or a hub data set such as "glue:sst2@train".
+    Columns: text, optionally text_pair, and label."""
+    eval: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(optional)")] = None
+    """Rows to evaluate on after every epoch; the checkpoint with the best accuracy on them is the one
+    that predicts."""
+    method: Literal["full", "head", "top", "lora"]
+    """What learns. full: everything. head: the classification head. top: the head and the last --layers layers.
+    lora: the head and low-rank updates of --target."""
+    out: Path
+    """Directory of the run, new or empty."""
+    resume: bool = False
+    """Continue the run in --out from its newest checkpoint, bit for bit, or start it if there is none."""
+    layers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 2)")] = None
+    """top: how many of the last layers learn."""
+    rank: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 8)")] = None
+    """lora: rank of the updates."""
+    alpha: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 16)")] = None
+    """lora: the updates are scaled by alpha / rank."""
+    dropout: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0)")] = None
+    """lora: dropout rate on the input of the updates."""
+    target: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(metavar="GLOB [GLOB ...]", help_behavior_hint="(default: '**/attention/{query,value}/kernel')"),
+    ] = None
+    """lora: globs over the paths of the weights to adapt."""
+    lr: Annotated[
+        float | None,
+        tyro.conf.arg(
+            metavar="FLOAT", help_behavior_hint="(default: 5e-5 for full, 1e-4 for top, 1e-3 for lora, 1e-2 for head)"
+        ),
+    ] = None
+    """Peak learning rate."""
+    epochs: int = 3
+    """Passes over the training rows."""
+    batch_size: int = 32
+    """Rows a step."""
+    accumulate: int = 1
+    """Steps whose gradients are averaged into one update."""
+    max_length: int = 128
+    """Tokens a row may have; longer rows are cut, and counted."""
+    warmup: float = 0.1
+    """Share of the updates over which the learning rate rises; it falls linearly afterwards."""
+    weight_decay: float = 0.01
+    """AdamW's decay; biases and norms are spared."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """What the head reads: the mean of the last hidden states, or the pooled first token."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of computation; parameters are float32."""
+    seed: int = 0
+    """Of the head, the order of the rows, and dropout."""
+    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: an epoch)")] = None
+    """Steps between evaluations."""
+    save_every: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as --evaluate-every)")
+    ] = None
+    """Steps between checkpoints."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def check(self) -> None:
+        """Refuses numbers that cannot be, before anything is read.
+
+        Raises:
+            InputError: names the option.
+        """
+        for name in ("epochs", "batch_size", "accumulate", "max_length", "evaluate_every", "save_every", "rank"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{_flag(name)} must be at least 1, got {value}")
+        for name in ("lr", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{_flag(name)} must be a positive number, got {value}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"--weight-decay must be a number from 0 up, got {self.weight_decay}")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"--warmup is a share of the updates and must be from 0 to 1, got {self.warmup}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout is a rate and must be from 0 to less than 1, got {self.dropout}")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"--seed must be from 0 to 2147483647, got {self.seed}")
+
+    def configuration(self) -> dict[str, Any]:
+        """All that the result depends on beside the data, every default filled in.
+
+        Raises:
+            InputError: a setting of another method was given.
+        """
+        given = {name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout", "target")}
+        return {
+            "model": located(self.model),
+            "method": self.method,
+            "settings": settings(self.method, given),
+            "lr": LEARNING_RATES[self.method] if self.lr is None else self.lr,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "max_length": self.max_length,
+            "warmup": self.warmup,
+            "weight_decay": self.weight_decay,
+            "pooling": self.pooling,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "evaluate_every": self.evaluate_every,
+        }
+
+
+def located(model: str) -> str:
+    """A model's source as it will be found from any working directory."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if model not in ASSETS and path.is_dir() else model
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
