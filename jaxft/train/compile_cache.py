@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from jaxft.errors import InputError
 from jaxft.files import cache_dir
 
 
@@ -24,6 +25,9 @@ def enable_compile_cache(directory: str | os.PathLike[str] | None = None) -> Pat
         directory: where to keep the programs; by default ``$JAX_COMPILATION_CACHE_DIR``, else ``xla`` in jaxft's
             cache directory.
 
+    Raises:
+        InputError: the directory cannot be created.
+
     Example:
         >>> import tempfile
         >>> before = jax.config.jax_compilation_cache_dir
@@ -33,7 +37,12 @@ def enable_compile_cache(directory: str | os.PathLike[str] | None = None) -> Pat
     """
     chosen = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_dir() / "xla"
     path = Path(chosen).expanduser().absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"compiled programs cannot be kept in {path} ({error.strerror}): choose another place"
+        ) from error
     _remove_torn_entries(path)
     warnings.filterwarnings("ignore", message="Error reading persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(path))

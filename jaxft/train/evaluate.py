@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxft.errors import InputError
 from jaxft.train.sharding import Placement, shard_batch
@@ -22,9 +23,11 @@ _AHEAD = 2
 
 
 @lru_cache(maxsize=16)
-def _logits(apply: Callable[..., Any]) -> Callable[[Params, Batch], jax.Array]:
+def _logits(apply: Callable[..., Any], mesh: Mesh | None) -> Callable[[Params, Batch], jax.Array]:
+    """The compiled forward pass; on a mesh every process receives all rows."""
     lifted = lift(apply)
-    return jax.jit(lambda params, batch: as_outputs(lifted(params, batch)).logits)
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.jit(lambda params, batch: as_outputs(lifted(params, batch)).logits, out_shardings=everywhere)
 
 
 def _predictions(
@@ -32,6 +35,7 @@ def _predictions(
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Logits of the real rows and their batch; a few batches are under way while one is read."""
     waiting: deque[tuple[jax.Array, Batch]] = deque()
+    forward = _logits(apply, None if placement is None else placement.mesh)
 
     def read() -> tuple[np.ndarray, Batch]:
         logits, batch = waiting.popleft()
@@ -39,7 +43,7 @@ def _predictions(
 
     for batch in batches:
         inputs: Batch = {name: value for name, value in batch.items() if name not in _NOT_FOR_THE_MODEL}
-        waiting.append((_logits(apply)(params, inputs if placement is None else shard_batch(inputs, placement)), batch))
+        waiting.append((forward(params, inputs if placement is None else shard_batch(inputs, placement)), batch))
         if len(waiting) > _AHEAD:
             yield read()
     while waiting:

@@ -96,7 +96,7 @@ def fit(
     Raises:
         InputError: the directory holds another run, or a checkpoint does not fit this one.
         NonFiniteLoss: a loss or gradient norm is not finite; the step is named.
-        Interrupted: SIGTERM came; the state of the step under way was saved.
+        Interrupted: SIGTERM came; the step under way was finished, evaluated if that was due, and saved.
 
     Example:
         >>> def init(key, params, batch):
@@ -132,25 +132,25 @@ def fit(
             for recorder in (metrics, timings):
                 recorder.rewind(int(state.step))
         run = Run(update, frozen, state, metrics, timings, checkpoints, log_every=log_every, steps=steps)
-        try:
-            with termination() as asked, progress_bar(run.done, steps, shown=progress) as show:
-                while run.done < steps and not asked.is_set():
-                    batch = batches[run.done]
-                    run.advance(batch if placement is None else shard_batch(batch, placement))
-                    show(run.done, run.loss)
-                    last = run.done == steps
-                    figures: dict[str, float] = {}
-                    if evaluate is not None and (last or _due(run.done, evaluate_every)):
-                        figures = run.evaluate(evaluate)
-                    if run.improves(figures, best, best_mode) or last or _due(run.done, save_every or evaluate_every):
-                        run.save(figures)
-                run.settle()
-                if run.done < steps:
-                    run.save({})
-        finally:
-            if checkpoints is not None:
-                checkpoints.close()
-        if run.done < steps:
+        with (
+            termination() as asked,
+            closing(run),
+            progress_bar(run.done, steps, shown=progress) as show,
+        ):
+            while run.done < steps and not asked.is_set():
+                batch = batches[run.done]
+                run.advance(batch if placement is None else shard_batch(batch, placement))
+                show(run.done, run.loss)
+                last = run.done == steps
+                figures: dict[str, float] = {}
+                if evaluate is not None and (last or _due(run.done, evaluate_every)):
+                    figures = run.evaluate(evaluate)
+                if run.improves(figures, best, best_mode) or last or _due(run.done, save_every or evaluate_every):
+                    run.save(figures)
+            run.settle()
+            if run.done < steps:
+                run.save({})
+        if asked.is_set():
             raise run.stopped(Interrupted, f"SIGTERM ended the run after step {run.done} of {steps}", "resume to go on")
         return FitResult(run.state, metrics.history, time.monotonic() - began)
 

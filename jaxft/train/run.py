@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import jax
+import numpy as np
 
 from jaxft.errors import InputError, nearest
 from jaxft.train.checkpoint import Checkpointer
@@ -99,6 +100,11 @@ class Run:
             self._metrics.sync()
             self._checkpoints.save(self.state, figures)
 
+    def close(self) -> None:
+        """Waits for the checkpoint under way."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
     def stopped(self, kind: type[Stop], reason: str, advice: str, step: int | None = None) -> Stop:
         """The exception that ends the run early."""
         saved = None if self._checkpoints is None else self._checkpoints.last_step
@@ -108,7 +114,7 @@ class Run:
     def _read(self, leave: int) -> None:
         while len(self._pending) > leave:
             step, metrics = self._pending.popleft()
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            values = {name: _scalar(name, value) for name, value in jax.device_get(metrics).items()}
             self._check(step, values)
             self.loss = values["loss"]
             if step % self._log_every == 0 or step == self._steps:
@@ -135,3 +141,11 @@ class Run:
         self._clock = (step, now)
         seconds = now - before[1]
         self._timings.write(step, {"seconds": seconds, "steps_per_second": (step - before[0]) / max(seconds, 1e-9)})
+
+
+def _scalar(name: str, value: Any) -> float:
+    if np.ndim(value):
+        raise InputError(
+            f"a step's metrics are scalars, but {name!r} has shape {np.shape(value)}: reduce it in the step"
+        )
+    return float(value)

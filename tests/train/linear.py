@@ -87,10 +87,10 @@ def linear_apply(params, batch, *, train=False, key=None):
     return Outputs(logits=hidden @ params["head"]["kernel"] + params["head"]["bias"])
 
 
-def accuracy(frozen: StepFrozen, state: TrainState) -> dict[str, float]:
+def accuracy(frozen: StepFrozen, state: TrainState, *, placement=None) -> dict[str, float]:
     """An evaluation of the bound model on eight fixed batches."""
     from jaxft.train import evaluate
 
     params = {"base": frozen.model["base"], "head": state.delta["head"]}
     batches = LinearBatches(seed=1)
-    return evaluate(linear_apply, params, [batches[step] for step in range(8)])
+    return evaluate(linear_apply, params, [batches[step] for step in range(8)], placement=placement)

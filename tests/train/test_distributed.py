@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxft.train import adamw, fit
-from tests.train.linear import LinearBatches, linear_params, linear_step
+from tests.train.linear import LinearBatches, accuracy, linear_params, linear_step
 from tests.train.processes import SCRIPT, start, value
 
 DISTRIBUTED = SCRIPT.with_name("distributed_run.py")
@@ -40,6 +40,10 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path):
     frozen, state = step.init(jax.random.key(7), linear_params(), None)
     alone = fit(step, frozen, state, LinearBatches(), steps=30, log_every=1, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    figures = [line for line in lines if "eval/accuracy" in line]
+    assert [line["step"] for line in figures] == [15, 30]
+    assert figures[-1]["eval/accuracy"] == accuracy(frozen, alone.state)["accuracy"]
+    lines = [line for line in lines if "loss" in line]
     assert [line["step"] for line in lines] == list(range(1, 31))
     np.testing.assert_allclose(
         [line["loss"] for line in lines], [line["loss"] for line in alone.history], rtol=0, atol=5e-6

@@ -200,6 +200,34 @@ def test_a_number_json_has_not_is_written_as_null(tmp_path):
     assert (tmp_path / "lines").read_text() == '{"step": 1, "a": null, "b": 0.1}\n'
 
 
+def test_metrics_that_are_no_scalars_are_refused():
+    step, frozen, state = begin()
+
+    def update(*given):
+        state, metrics = step.update(*given)
+        return state, {**metrics, "each": jnp.ones(3)}
+
+    with pytest.raises(ft.InputError, match=r"'each' has shape \(3,\)"):
+        fit(Step(step.init, update), frozen, state, LinearBatches(), steps=1, progress=False)
+
+
+def test_sigterm_in_the_last_step_still_ends_the_script(tmp_path):
+    with pytest.raises(Interrupted, match="after step 8 of 8; the last good checkpoint is of step 8"):
+        fit(*begin(), Terminating(), steps=8, directory=tmp_path, progress=False)
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    fit(*begin(), LinearBatches(), steps=3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    fit(*begin(), LinearBatches(), steps=20)
+    drawn = capsys.readouterr().err
+    assert "20/20" in drawn
+    assert "steps/s" in drawn
+    assert "loss" in drawn
+
+
 def test_any_optimizer_serves():
     result = fit(*begin(optax.sgd(0.5)), LinearBatches(), steps=5, progress=True)
     assert int(result.state.step) == 5
