@@ -132,6 +132,15 @@ def saved_pooling(raw: Mapping[str, Any]) -> str | None:
     return "cls" if "BertForSequenceClassification" in (raw.get("architectures") or ()) else None
 
 
+def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the outputs of a directory's head; empty when it has none."""
+    saved = raw.get("id2label")
+    if isinstance(saved, Mapping):
+        return tuple(str(saved[key]) for key in sorted(saved, key=int))
+    classifier = "BertForSequenceClassification" in (raw.get("architectures") or ())
+    return ("LABEL_0", "LABEL_1") if classifier else ()  # Hugging Face leaves its default out of the file
+
+
 def check_choice(what: str, value: str, choices: Sequence[str]) -> str:
     """``value`` if it is among the choices, else an :class:`InputError` naming the nearest."""
     if value not in choices:
@@ -164,12 +173,7 @@ def _labels(raw: Mapping[str, Any], task: str, num_labels: int | None, labels: S
         raise InputError(f"num_labels is {num_labels} but {len(labels)} labels are named: {list(labels)}")
     if labels is not None:
         num_labels = len(labels)
-    saved = raw.get("id2label")
-    names: tuple[str, ...] = ()
-    if isinstance(saved, Mapping):
-        names = tuple(str(saved[key]) for key in sorted(saved, key=int))
-    elif "BertForSequenceClassification" in (raw.get("architectures") or ()):
-        names = ("LABEL_0", "LABEL_1")  # Hugging Face leaves its default out of the file
+    names = saved_labels(raw)
     if num_labels is None:
         num_labels = len(names) or (1 if task == "regress" else 0)
     if num_labels < 1:

@@ -34,13 +34,14 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     if name in ASSETS:
         return fetch(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if path.is_file():
         raise InputError(f"expected a model directory; {path} is a file: name the directory it is in")
+    models = [asset for asset, held in ASSETS.items() if any(Path(member).name == WEIGHTS for member in held.members)]
     if isinstance(source, Path) or not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise InputError(
-            f"unknown model {name!r}: it is no asset ({nearest(name, ASSETS)}), no directory, and no hub id like "
+            f"unknown model {name!r}: it is no asset ({nearest(name, models)}), no directory, and no hub id like "
             "'owner/name'"
         )
     return _download(name)
@@ -56,8 +57,8 @@ def _download(name: str) -> Path:
         raise InputError(f"the hub has no public model {name!r}, and there is no such directory") from error
     except (HfHubHTTPError, OSError) as error:
         raise InputError(
-            f"{name!r} is no asset ({nearest(name, ASSETS)}) and no directory, and the hub could not be reached "
-            "for it: check the connection, or name a local directory"
+            f"{name!r} is no asset and no directory, and the hub could not be reached for it: "
+            "check the connection, or name a local directory"
         ) from error
 
 
@@ -170,8 +171,6 @@ def _complaint(missing: list[str], misshaped: list[str], directory: Path) -> str
     parts = [f"the weights in {directory} do not fit its config.json"]
     parts += [f"missing: {_some(missing)}"] if missing else []
     parts += [f"of another shape: {_some(misshaped)}"] if misshaped else []
-    if any(text.startswith("classifier.") for text in misshaped):
-        parts.append("leave num_labels out to keep the head in the file")
     return "; ".join(parts)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.models.config import ModelConfig, config_from_hf, saved_pooling
+from jaxft.models.config import ModelConfig, config_from_hf, saved_labels, saved_pooling
 from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
 from jaxft.models.keys import entries
 from jaxft.trees import leaf_paths
@@ -35,9 +35,9 @@ def load_model(
 ) -> Model:
     """A pretrained model with the head of a task.
 
-    A head the files hold is used when it was trained for the same task and pooling; otherwise the head starts
-    fresh, and the log says so. With ``pooling="cls"`` the pooler starts from the files: the one of "minilm" was
-    never trained, so prefer the mean there.
+    A head the files hold is used when it was trained for the same task, pooling and number of labels; otherwise the
+    head starts fresh, and the log says so. With ``pooling="cls"`` the pooler starts from the files: the one of
+    "minilm" was never trained, so prefer the mean there.
 
     Args:
         source: an asset ("minilm"), a directory with ``config.json`` and safetensors, or a hub id ("owner/name").
@@ -98,12 +98,19 @@ def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
 
 
 def _fits_head(raw: Mapping[str, Any], config: ModelConfig) -> bool:
-    """Whether the head in the files reads the same features for the same task."""
+    """Whether the head in the files reads the same features and gives the same outputs."""
     ours = raw.get("jaxft")
     task = ours.get("task") if isinstance(ours, Mapping) else None
     if task is None:
         task = "regress" if raw.get("problem_type") == "regression" else "classify"
-    return saved_pooling(raw) == config.pooling and task == config.task
+    saved = saved_labels(raw)
+    fits = saved_pooling(raw) == config.pooling and task == config.task and len(saved) == config.num_labels
+    if fits and saved != config.labels and set(saved) == set(config.labels):
+        raise InputError(
+            f"the head's outputs are {', '.join(saved)} in this order; got labels {', '.join(config.labels)}: "
+            "name them in the order of the head, or leave labels out"
+        )
+    return fits
 
 
 def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:

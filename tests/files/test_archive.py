@@ -57,7 +57,7 @@ def test_a_link_is_no_regular_file(tmp_path: Path):
         link = tarfile.TarInfo("link.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         made.addfile(link)
-    with pytest.raises(InputError, match="no regular file 'link.txt'"):
+    with pytest.raises(InputError, match=r"no regular file 'link.txt'"):
         extract(tmp_path / "a", {"link.txt": "link.txt"}, tmp_path)
     assert not (tmp_path / "link.txt").exists()
 

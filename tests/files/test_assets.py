@@ -95,7 +95,7 @@ def test_damage_is_named_and_mended(index: Index):
 
 def test_a_fetch_that_fails_says_what_pip_said_and_keeps_nothing(index: Index):
     index.refuses = True
-    with pytest.raises(InputError, match="could not be fetched.*no route to the index"):
+    with pytest.raises(InputError, match=r"could not be fetched.*no route to the index"):
         fetch("tiny")
     assert listing()[-1].directory is None
 
@@ -135,7 +135,7 @@ def test_a_damaged_manifest_means_not_fetched(index: Index):
 
 @pytest.mark.parametrize("call", [fetch, verify])
 def test_an_unknown_name_shows_the_nearest(call):
-    with pytest.raises(InputError, match="unknown asset 'mini-lm'.*nearest: minilm"):
+    with pytest.raises(InputError, match=r"unknown asset 'mini-lm'.*nearest: minilm"):
         call("mini-lm")
 
 

@@ -24,17 +24,26 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
 def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path):
     target = tmp_path / "note.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_file(target) as temporary:
-        temporary.write_text("new")
-        raise RuntimeError("half way")
+
+    def write() -> None:
+        with atomic_file(target) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
     assert target.read_text() == "old"
     assert entries(tmp_path) == {"note.txt"}
 
 
 def test_an_error_leaves_no_directory(tmp_path: Path):
-    with pytest.raises(RuntimeError, match="half way"), atomic_directory(tmp_path / "model") as temporary:
-        (temporary / "config.json").write_text("{}")
-        raise RuntimeError("half way")
+    def write() -> None:
+        with atomic_directory(tmp_path / "model") as temporary:
+            (temporary / "config.json").write_text("{}")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
     assert entries(tmp_path) == set()
 
 
