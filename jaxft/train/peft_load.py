@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxft.adapt import chain, lora, tune
 from jaxft.errors import InputError
 from jaxft.train.peft_names import family_config, named_entries
-from jaxft.train.peft_read import Stored, check_targets, read_fields, read_tensors, sort_tensors
+from jaxft.train.peft_read import Stored, check_targets, read_fields, read_notes, read_tensors, sort_tensors
 from jaxft.train.peft_save import CONFIG
 from jaxft.trees import Selection, fingerprint, leaf_paths, map_with_path, replace
 from jaxft.types import Adaptation, Array, Delta, Frozen, Params
@@ -30,7 +30,8 @@ def load_adapter(
     nothing else learned: bind it, go on training it, or merge it.
 
     Args:
-        directory: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        directory: with ``adapter_config.json`` and ``adapter_model.safetensors``; an adapter of ours also has
+            ``jaxft.json``, without which the base is not checked.
         params: of the base model, with a head of the adapter's number of labels.
         config: ``Model.config``, as in :func:`save_adapter`.
 
@@ -55,19 +56,19 @@ def load_adapter(
     """
     place = Path(directory)
     fields = read_fields(place)
-    tensors, about = read_tensors(place)
+    tensors, notes = read_tensors(place), read_notes(place)
     leaves = leaf_paths(params)
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     table = named_entries(shapes, family_config(shapes, config))
     stored = sort_tensors(tensors, table)
     check_targets(fields, table, stored)
     unchanged = fingerprint({path: leaf for path, leaf in leaves.items() if path not in stored.whole})
-    if about.get("base", unchanged) != unchanged:
+    if notes["base"] not in (None, unchanged):
         raise InputError(
-            f"the adapter in {place} was trained on a base model with fingerprint {about['base']}, but these params "
+            f"the adapter in {place} was trained on a base model with fingerprint {notes['base']}, but these params "
             f"have {unchanged}: load the base model it was trained on"
         )
-    still = {path: array.astype(leaves[path].dtype) for path, array in stored.whole.items() if path in about["frozen"]}
+    still = {path: array.astype(leaves[path].dtype) for path, array in stored.whole.items() if path in notes["frozen"]}
     adaptation = _adaptation(fields, stored, set(stored.whole) - set(still))
     frozen, delta = adaptation.init(jax.random.key(0), replace(params, still) if still else params)
     chained = isinstance(delta, tuple)
@@ -101,11 +102,11 @@ def _adaptation(fields: Mapping[str, Any], stored: Stored, trained: set[str]) ->
 def _pattern(fields: Mapping[str, Any], patterns: str, module: str, default: str) -> Any:
     """PEFT's rule: the first regular expression that matches the end of the module's name, whole keys only."""
     found = fields.get(patterns) or {}
-    value = fields.get(default, 8)
-    if module in found:
-        value = found[module]
-    else:
-        value = next((v for key, v in found.items() if re.match(rf"(.*\.)?({key})$", module)), value)
+    try:
+        key = module if module in found else next((key for key in found if re.match(rf"(.*\.)?({key})$", module)), None)
+        value = fields.get(default, 8) if key is None else found[key]
+    except (re.error, TypeError) as error:
+        raise InputError(f"{CONFIG} must give {patterns} as regular expressions with values; got {found!r}") from error
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InputError(f"{CONFIG} must give {default} of {module!r} as a number; got {value!r}")
     return value

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jaxft.errors import InputError, nearest
 from jaxft.models.keys import Entry
 from jaxft.train.peft_names import module_of, unknown_module
-from jaxft.train.peft_save import CONFIG, PREFIX, WEIGHTS
+from jaxft.train.peft_save import CONFIG, NOTES, PREFIX, WEIGHTS
 from jaxft.types import Array
 
 _UNSUPPORTED = (
@@ -52,12 +52,7 @@ def read_fields(place: Path) -> dict[str, Any]:
     path = place / CONFIG
     if not path.is_file():
         raise InputError(f"{place} holds no {CONFIG}: expected the directory of a PEFT adapter")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): write or fetch it again") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path} must hold a JSON object; it holds a {type(fields).__name__}")
+    fields = _read_object(path)
     if fields.get("peft_type") != "LORA":
         raise InputError(f"{path} has peft_type {fields.get('peft_type')!r}; 'LORA' is the one supported")
     if used := [name for name in _UNSUPPORTED if fields.get(name)]:
@@ -71,22 +66,35 @@ def read_fields(place: Path) -> dict[str, Any]:
     return fields
 
 
-def read_tensors(place: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The tensors by name, and what :func:`save_adapter` noted beside them; a file of PEFT has no notes."""
-    from safetensors import SafetensorError, safe_open
+def read_notes(place: Path) -> dict[str, Any]:
+    """What :func:`save_adapter` noted beside the two files; PEFT leaves no notes, and all that it stores learned."""
+    notes: dict[str, Any] = {"base": None, "frozen": []}
+    return notes | (_read_object(place / NOTES) if (place / NOTES).is_file() else {})
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): write or fetch it again") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} must hold a JSON object; it holds a {type(fields).__name__}")
+    return fields
+
+
+def read_tensors(place: Path) -> dict[str, Array]:
+    """The tensors of the file by their names there."""
+    from safetensors import SafetensorError
+    from safetensors.flax import load_file
 
     path = place / WEIGHTS
     if not path.is_file():
         pickle = " but a pickle, which is not read" if (place / "adapter_model.bin").is_file() else ""
         raise InputError(f"{place} holds no {WEIGHTS}{pickle}: write or fetch the adapter again, as safetensors")
     try:
-        with safe_open(path, framework="flax") as file:
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-            about = json.loads((file.metadata() or {}).get("jaxft", "{}"))
+        return dict(load_file(str(path)))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is damaged or truncated ({error}): write or fetch it again") from error
-    return tensors, {"frozen": [], **about}
 
 
 def sort_tensors(tensors: Mapping[str, Array], table: list[Entry]) -> Stored:
@@ -103,7 +111,9 @@ def sort_tensors(tensors: Mapping[str, Array], table: list[Entry]) -> Stored:
                 raise unknown_module(module, list(linear))
             parts.setdefault(module, {})[factor["part"]] = array.T
             continue
-        entry = by_name.get(name.replace(".base_layer.", "."))
+        if ".original_module." in name:  # with bias="all" PEFT also writes the head it put aside, which it does not use
+            continue
+        entry = by_name.get(name.replace(".base_layer.", ".").replace(".modules_to_save.", "."))
         if entry is None:
             head = name.startswith("classifier.")
             advice = "load the model with a head, task='classify'" if head else nearest(name, by_name)

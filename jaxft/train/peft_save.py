@@ -21,7 +21,7 @@ from jaxft.types import Adaptation, Delta, Frozen
 from jaxft.weights import LowRank, is_structured
 
 PREFIX = "base_model.model."
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "jaxft.json"
 _PEFT_VERSION = "0.21.2"
 
 
@@ -44,7 +44,8 @@ def save_adapter(
     for a head on the mean: then it is an adapter of ``BertModel``, which gives PEFT the same hidden states, and the
     head's ``classifier.weight`` and ``classifier.bias`` stand in the same file for :func:`load_adapter`.
 
-    The metadata of the safetensors file hold the fingerprint of the base: of all arrays that are not in the file.
+    A third file, ``jaxft.json``, which PEFT passes over, holds the fingerprint of the base, that is of all arrays that
+    are not stored, and which of those stored did not learn.
 
     Args:
         directory: a new or empty directory.
@@ -93,8 +94,8 @@ def save_adapter(
     fields = _config_fields(table, factors, kept, family)
     fields |= {"base_model_name_or_path": base, "lora_dropout": _dropout(adaptation, frozen, delta)}
     unchanged = {path: _base(leaf) for path, leaf in bound.items() if path not in kept.paths}
-    about = {"base": fingerprint(unchanged), "frozen": sorted(kept.paths - learned)}
-    _write(directory, fields, tensors, about)
+    notes = {"base": fingerprint(unchanged), "frozen": sorted(kept.paths - learned)}
+    _write(directory, tensors, {CONFIG: fields, NOTES: notes})
 
 
 class _Kept(NamedTuple):
@@ -237,12 +238,11 @@ def _dropout(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> float:
     return next(iter(rates.values()))
 
 
-def _write(
-    directory: str | os.PathLike[str], fields: dict[str, Any], tensors: dict[str, np.ndarray], about: dict[str, Any]
-) -> None:
+def _write(directory: str | os.PathLike[str], tensors: dict[str, np.ndarray], texts: dict[str, dict[str, Any]]) -> None:
     from safetensors.numpy import save_file
 
     with atomic_directory(directory) as temporary:
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt", "jaxft": json.dumps(about, sort_keys=True)})
-        text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
-        (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        for name, fields in texts.items():
+            text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")

@@ -28,8 +28,10 @@ CASES = {
     "whole": (
         "cls",
         lambda: ft.chain(
-            ft.lora(("encoder/layer_{0,1}/feed_forward/up/kernel", "embeddings/word/embedding"), rank=2, alpha=3.0),
-            ft.tune(("encoder/layer_0/**/bias", "**/norm/scale", "pooler/**", "embeddings/position/**")),
+            ft.lora(
+                ft.glob("encoder/layer_{0,1}/feed_forward/up/kernel", "embeddings/word/embedding"), rank=2, alpha=3.0
+            ),
+            ft.tune(ft.glob("encoder/layer_0/**/bias", "**/norm/scale", "pooler/**", "embeddings/position/**")),
             ft.tune("encoder/layer_2/**/{kernel,bias}"),
         ),
     ),
