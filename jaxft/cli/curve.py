@@ -69,6 +69,7 @@ def _draw_accuracy(axis: Any, evaluated: Sequence[Any], per_epoch: int, chosen: 
 
 
 def _smooth(values: Sequence[float], window: int = 9) -> list[float]:
-    """The mean of the last few values."""
-    parts = [values[max(0, index - window + 1) : index + 1] for index in range(len(values))]
+    """The mean of a few neighbours, as many on the left as on the right."""
+    reach = [min(window // 2, index, len(values) - 1 - index) for index in range(len(values))]
+    parts = [values[index - half : index + half + 1] for index, half in enumerate(reach)]
     return [sum(part) / len(part) for part in parts]
