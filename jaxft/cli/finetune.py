@@ -40,6 +40,8 @@ def finetune(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     enable_compile_cache()
     record, recipe, splits = _prepare(configuration, tables)
     record = _open(options.out, record)
+    if not options.quiet:
+        _announce(options.out, record, recipe)
     result = _train(options, record, recipe, splits)
 
     from jaxft.cli.finish import finish
@@ -114,6 +116,18 @@ def _open(out: Path, record: Record) -> Record:
     for name, (then, now) in changed_versions(stored).items():
         logger.warning("the run began with %s %s and resumes with %s: bits may differ", name, then, now)
     return stored
+
+
+def _announce(out: Path, record: Record, recipe: Recipe) -> None:
+    from jaxft.adapt import summary
+    from jaxft.cli.method import title
+
+    counts = summary(recipe.adaptation, recipe.model.params)
+    print(
+        f"{title(record.configuration)}: {counts.trained:,} of {counts.parameters:,} parameters learn, "
+        f"{record.steps} steps of {record.configuration['batch_size']} rows, run in {out}",
+        flush=True,
+    )
 
 
 def _train(options: Options, record: Record, recipe: Recipe, splits: Mapping[str, Dataset]) -> FitResult:

@@ -40,4 +40,4 @@ def finish(out: Path, record: Record, recipe: Recipe, result: FitResult, *, quie
     rows = results(out, trained)
     write_report(out, trained, result.history, rows)
     if not quiet:
-        print_table(("", "value"), rows, caption=f"{out / 'report.md'} has the learning curve and all settings")
+        print_table(("result", "value"), rows, caption=f"{out / 'report.md'} has all settings and the learning curve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxft.errors import InputError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 LEARNING_RATES = {"full": 5e-5, "top": 1e-4, "lora": 1e-3, "head": 1e-2}
 """The default learning rate of each method."""
 
-TARGET = ("**/attention/{query,value}/kernel",)
+TARGET = ["**/attention/{query,value}/kernel"]
 """The weights LoRA adapts by default."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -80,3 +81,20 @@ def adaptation(method: str, setting: Mapping[str, Any], config: ModelConfig) -> 
         dropout=setting["dropout"],
     )
     return chain(branch, tune(head))
+
+
+def title(configuration: Mapping[str, Any]) -> str:
+    """What a configuration does, in a few words.
+
+    Example:
+        >>> title({"method": "top", "settings": {"layers": 2}, "model": "minilm"})
+        'top 2 layers of minilm'
+    """
+    setting = configuration["settings"]
+    names = {
+        "full": "full fine-tuning",
+        "head": "head only",
+        "top": f"top {setting.get('layers')} layers",
+        "lora": f"LoRA of rank {setting.get('rank')}",
+    }
+    return f"{names[configuration['method']]} of {Path(configuration['model']).name}"

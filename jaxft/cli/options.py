@@ -109,7 +109,8 @@ class Options:
         Raises:
             InputError: a setting of another method was given.
         """
-        given = {name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout", "target")}
+        given = {name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout")}
+        given["target"] = None if self.target is None else list(self.target)
         return {
             "model": located(self.model),
             "method": self.method,

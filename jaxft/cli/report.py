@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxft.cli.curve import write_curve
 from jaxft.cli.evaluate import figure_rows
+from jaxft.cli.method import title
 from jaxft.files import atomic_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def results(out: Path, trained: Trained) -> Rows:
     record, recipe = trained.record, trained.recipe
     counts = summary(recipe.adaptation, recipe.model.params)
     share = counts.trained / counts.parameters
-    rows = [("method", _method(record.configuration))]
+    rows = [("method", title(record.configuration))]
     if trained.metrics:
         for name, value, interval in figure_rows(trained.metrics):
             rows.append((name, f"{value} (95 % interval {interval})" if interval else value))
@@ -59,7 +60,7 @@ def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]],
         "there is no `adapter/`. `jaxft export --format merged` writes it as a model directory."
     )
     parts = [
-        f"# {_method(record.configuration)} on {Path(record.data['train']['source']).name}",
+        f"# {title(record.configuration)} on {Path(record.data['train']['source']).name}",
         _table(("result", "value"), rows),
         "![Training loss and evaluation accuracy over epochs](curve.png)",
         learned,
@@ -77,17 +78,6 @@ def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]],
     ]
     with atomic_file(out / "report.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def _method(configuration: dict[str, Any]) -> str:
-    setting = configuration["settings"]
-    names = {
-        "full": "full fine-tuning",
-        "head": "head only",
-        "top": f"top {setting.get('layers')} layers",
-        "lora": f"LoRA of rank {setting.get('rank')}",
-    }
-    return f"{names[configuration['method']]} of {Path(configuration['model']).name}"
 
 
 def _minutes(out: Path) -> float:

@@ -127,7 +127,7 @@ def finetune_words(inputs):
         for name, value in options.items():
             if value is True:
                 found.append("--" + name.replace("_", "-"))
-            elif value is not None:
+            elif value is not None and value is not False:
                 found += ["--" + name.replace("_", "-"), str(value)]
         return found
 

@@ -146,3 +146,23 @@ def test_a_base_that_moved_is_named_again(run, jaxft, inputs, tmp_path):
     ended = jaxft("evaluate", "--run", run, "--eval", inputs.eval, "--model", copy, "--json")
     there = jaxft("evaluate", "--run", run, "--eval", inputs.eval, "--json")
     assert (ended.code, ended.out) == (0, there.out)
+
+
+@pytest.mark.slow
+def test_the_packaged_model_learns_movie_reviews(jaxft, tmp_path):
+    from jaxft.data import sentiment
+
+    split = sentiment("movies")
+    for name, table, rows in (("train", split.train, range(0, 8000, 20)), ("eval", split.test, range(0, 2000, 10))):
+        with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows((table["text"][row], table["label"][row]) for row in rows)
+    words = ("--model", "minilm", "--method", "lora", "--max-length", 48, "--epochs", 3, "--lr", 2e-3)
+    files = ("--train", tmp_path / "train.csv", "--eval", tmp_path / "eval.csv")
+    ended = jaxft("finetune", *words, *files, "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert "74,498 of 22,566,146 parameters learn, 39 steps of 32 rows" in " ".join(ended.out.split())
+    figures = json.loads(jaxft("evaluate", "--run", tmp_path / "run", "--eval", tmp_path / "eval.csv", "--json").out)
+    assert figures["accuracy"] > 0.7  # the larger class is about half
+    assert jaxft("export", "--run", tmp_path / "run", "--format", "merged", "--out", tmp_path / "merged").code == 0
