@@ -38,8 +38,8 @@ INTRODUCTION = """# Benchmarks
 `make bench` measures MiniLM (6 layers of 384) on a batch of 32 × 64 tokens in float32 with AdamW and dropout, each
 case in a process of its own: the median of 20 steps after three of warm-up. The rate counts the matrix products a
 step needs in theory (`bench/theory.py`) and stands beside the rate of a plain 2048 × 2048 matrix product, measured
-eight times after every step of the same run; "ratio" is the one over the other. Compiled FLOPs are the compiler's own count, which
-includes everything that is no matrix product. Peak memory is that of the whole process.
+eight times after every step of the same run; "ratio" is the one over the other. Compiled FLOPs are the compiler's own
+count, which includes everything that is no matrix product. Peak memory is that of the whole process.
 
 On Linux a step's temporary arrays come from the system afresh each time, and touching them page by page takes a
 noticeable part of a step. Large pages avoid most of that: the cases run with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`
