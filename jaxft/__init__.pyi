@@ -41,5 +41,6 @@ from .types import Selector as Selector
 from .types import Step as Step
 from .types import StepFrozen as StepFrozen
 from .types import TrainState as TrainState
+from .weights import lift as lift
 
 __version__: str

@@ -67,45 +67,44 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
     """
     if not pattern:
         raise InputError("a pattern must not be empty; '**' selects every leaf")
-    keys, depth = [""], 0
-    for letter in pattern:
+    return re.compile("|".join(f"(?:{_plain_regex(plain)})" for plain in _without_braces(pattern)))
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Writes the outermost first pair of braces out, and so on until there is none."""
+    opening = pattern.find("{")
+    before = pattern if opening < 0 else pattern[:opening]
+    if before == pattern and "}" not in pattern:
+        return [pattern]
+    depth, words = 0, [""]
+    for index, letter in enumerate("" if "}" in before else pattern[opening:], opening):
         depth += (letter == "{") - (letter == "}")
-        if depth < 0:
-            break
-        if letter == "/" and depth == 0:
-            keys.append("")
-        else:
-            keys[-1] += letter
-    if depth != 0:
-        raise InputError(f"the braces of the pattern {pattern!r} do not pair; write '{{a,b}}' for either word")
+        if depth == 0:
+            tails = _without_braces(pattern[index + 1 :])
+            heads = [pattern[:opening] + word for outer in words for word in _without_braces(outer)]
+            return [head + tail for head in heads for tail in tails]
+        if letter == "," and depth == 1:
+            words.append("")
+        elif index > opening:
+            words[-1] += letter
+    raise InputError(f"the braces of the pattern {pattern!r} do not pair; write '{{a,b}}' for either word")
+
+
+def _plain_regex(pattern: str) -> str:
+    keys = pattern.split("/")
+    if keys == ["**"]:
+        return ".+"
     regex = ""
-    for index, key in enumerate(keys):
-        last = index == len(keys) - 1
-        if key == "**":
-            regex += r"(?:[^/]+(?:/[^/]+)*)" if last and index == 0 else r".*" if last else r"(?:[^/]+/)*"
-        elif "**" in key:
-            raise InputError(f"'**' must stand alone between slashes, but the pattern {pattern!r} has {key!r}")
-        else:
-            regex += _key_regex(key) + ("" if last else "/")
-    return re.compile(regex)
+    for key in keys[:-1]:
+        regex += "(?:[^/]+/)*" if key == "**" else f"{_key_regex(key, pattern)}/"
+    return regex + (".*" if keys[-1] == "**" else _key_regex(keys[-1], pattern))
 
 
-def _key_regex(key: str) -> str:
-    regex, depth = "", 0
-    for letter in key:
-        if letter == "*":
-            regex += "[^/]*"
-        elif letter == "?":
-            regex += "[^/]"
-        elif letter == "{":
-            regex, depth = regex + "(?:", depth + 1
-        elif letter == "}":
-            regex, depth = regex + ")", depth - 1
-        elif letter == "," and depth:
-            regex += "|"
-        else:
-            regex += re.escape(letter)
-    return regex
+def _key_regex(key: str, pattern: str) -> str:
+    if "**" in key:
+        raise InputError(f"'**' must stand alone between slashes, but the pattern {pattern!r} has {key!r}")
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(wild.get(letter) or re.escape(letter) for letter in key)
 
 
 def first_match(patterns: Iterable[str], path: str) -> str | None:

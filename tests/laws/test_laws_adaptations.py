@@ -97,7 +97,7 @@ def test_a_selector_that_matches_nothing_raises(kind: str, method: str) -> None:
     model = subject(kind)
     if not METHODS[method].choice(model):
         pytest.skip("takes no selector")
-    with pytest.raises(ft.InputError, match="matches none.*nearest"):
+    with pytest.raises(ft.InputError, match=r"matches none.*nearest"):
         METHODS[method].build("**/quary/kernel", model).init(jax.random.key(0), model.params)
 
 

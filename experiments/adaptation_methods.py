@@ -1,0 +1,223 @@
+"""How much of a pretrained encoder must learn?  Head only, the top two layers, LoRA on all six, or everything.
+
+MiniLM on the movie reviews of the packaged sentiment set: 8,440 training and 2,128 test rows, batch 32, at most 48
+tokens, mean pooling, AdamW with linear warm-up over 10 % of the steps and linear decay.
+
+    python experiments/adaptation_methods.py                                      a quarter of the rows, one seed
+    python experiments/adaptation_methods.py --rows 8440 --seeds 0 1 2 --name adaptation_methods_full
+
+Learning rates: head 1e-2, top two layers 1e-4, LoRA (rank 8, alpha 16, query and value) 1e-3, full 5e-5. They were set
+before any test row was read and are the same for every seed. Each run has a process of its own, so that its peak memory
+is its own. Result: experiments/results/NAME.md and NAME.png.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+
+import jaxft as ft
+from jaxft.train import wilson_interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Method(NamedTuple):
+    """One row of the table: its name, what learns, and the peak learning rate."""
+
+    name: str
+    adaptation: ft.Adaptation
+    rate: float
+
+
+METHODS = {
+    "head": Method("head only", ft.tune("head/**"), 1e-2),
+    "top": Method("top two layers", ft.tune(["encoder/layer_{4,5}/**", "head/**"]), 1e-4),
+    "lora": Method(
+        "LoRA, rank 8",
+        ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
+        1e-3,
+    ),
+    "full": Method("full fine-tuning", ft.full(), 5e-5),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The comparison.
+
+    Attributes:
+        methods: which rows of the table.
+        rows: training rows, the first so many of a fixed order.
+        epochs: passes over them.
+        seeds: one run each, for the head, the order of the rows and the dropout.
+        batch_size: rows a step.
+        max_length: tokens a row.
+        name: of the files in experiments/results.
+    """
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    rows: int = 2110
+    epochs: int = 2
+    seeds: tuple[int, ...] = (0,)
+    batch_size: int = 32
+    max_length: int = 48
+    name: str = "adaptation_methods"
+
+
+def run(config: Config, key: str, seed: int) -> dict[str, Any]:
+    """Trains one method with one seed and measures it."""
+    method = METHODS[key]
+    model = ft.load_model("minilm", task="classify", labels=["negative", "positive"], seed=seed)
+    movies = ft.data.sentiment("movies")
+
+    def tokens(table: Any) -> Any:
+        labels = movies.labels.ids(table)
+        return ft.data.tokenise(model.tokenizer, table, max_length=config.max_length, labels=labels)
+
+    chosen = np.random.default_rng(0).permutation(len(movies.train))[: config.rows].tolist()
+    train, test = tokens(movies.train.take(chosen)), tokens(movies.test)
+    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=(32, config.max_length))
+    steps = config.epochs * batches.steps_per_epoch
+
+    step = ft.make_step(
+        model.apply, method.adaptation, ft.cross_entropy(), ft.adamw(ft.warmup_linear(method.rate, steps))
+    )
+    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
+    start = time.perf_counter()
+    state = ft.fit(step, frozen, state, batches, steps=steps).state
+    minutes = (time.perf_counter() - start) / 60
+
+    params = method.adaptation.bind(frozen.model, state.delta)
+    scores = ft.evaluate(
+        model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=(32, config.max_length))
+    )
+    return {
+        "method": key,
+        "seed": seed,
+        "correct": round(scores["accuracy"] * len(test)),
+        "test_rows": len(test),
+        "trained": sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
+        "step_ms": 1000 * step_seconds(step, frozen, state, train, config),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "minutes": minutes,
+    }
+
+
+def step_seconds(step: ft.Step, frozen: Any, state: Any, train: Any, config: Config) -> float:
+    """Median time of ten steps on batches of the full length."""
+    batches = ft.data.batches(train, batch_size=config.batch_size, seed=0)
+    update, times = jax.jit(step.update, donate_argnums=1), []
+    for index in range(11):
+        start = time.perf_counter()
+        state, metrics = update(frozen, state, batches[index])
+        jax.block_until_ready(metrics["loss"])
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))
+
+
+def in_own_process(config: Config, method: str, seed: int) -> dict[str, Any]:
+    """Runs one method and seed in a fresh interpreter."""
+    arguments: dict[str, Any] = {"rows": config.rows, "epochs": config.epochs, "batch-size": config.batch_size}
+    arguments |= {"max-length": config.max_length, "seeds": seed, "methods": method}
+    command = [sys.executable, __file__, "--name", "", *(f"--{k}={v}" for k, v in arguments.items())]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The Markdown table: accuracy is the mean over seeds, its interval Wilson's for one test set."""
+    names = (
+        "method",
+        "learning rate",
+        "accuracy",
+        "95 % interval",
+        "seeds",
+        "trained parameters",
+        "step",
+        "peak memory",
+    )
+    lines = ["| " + " | ".join((*names, "training")) + " |", "|---" * 9 + "|"]
+    for key in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == key]
+        total, correct = own[0]["test_rows"], float(np.mean([row["correct"] for row in own]))
+        low, high = wilson_interval(round(correct), total)
+        step, memory, minutes = (float(np.median([row[k] for row in own])) for k in ("step_ms", "memory_mb", "minutes"))
+        seeds = ", ".join(f"{row['correct'] / total:.3f}" for row in own)
+        lines.append(
+            f"| {METHODS[key].name} | {METHODS[key].rate:g} | {correct / total:.3f} | {low:.3f} – {high:.3f} "
+            f"| {seeds} | {own[0]['trained']:,} | {step:.0f} ms | {memory:,.0f} MB | {minutes:.1f} min |"
+        )
+    return "\n".join(lines)
+
+
+def picture(rows: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against trained parameters, with the interval of each method."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    for key in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == key]
+        total, correct = own[0]["test_rows"], float(np.mean([row["correct"] for row in own]))
+        low, high = wilson_interval(round(correct), total)
+        accuracy = correct / total
+        axes.errorbar(own[0]["trained"], accuracy, [[accuracy - low], [high - accuracy]], fmt="o", capsize=4)
+        axes.annotate(METHODS[key].name, (own[0]["trained"], accuracy), xytext=(8, -12), textcoords="offset points")
+    axes.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy", title="MiniLM on movie reviews")
+    axes.set_xlim(right=3e8)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def report(config: Config, rows: list[dict[str, Any]]) -> str:
+    """The page written to experiments/results."""
+    command = "python experiments/adaptation_methods.py " + " ".join(
+        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in vars(config).items()
+        if value != getattr(Config(), name)
+    )
+    return (
+        f"# How much of a pretrained encoder must learn?\n\n`{command.strip()}`\n\n"
+        f"MiniLM, movie reviews: {config.rows:,} training rows, {config.epochs} epochs, batch {config.batch_size}, "
+        f"at most {config.max_length} tokens. The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
+        f"is the median of ten at the full length, the memory the largest of the whole process; medians over seeds.\n\n"
+        f"{table(rows)}\n\n![accuracy against trained parameters]({config.name}.png)\n"
+    )
+
+
+def main(config: Config) -> None:
+    """Runs every method and seed, prints the table and writes it with its picture."""
+    if unknown := set(config.methods) - set(METHODS):
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
+    if not config.name:
+        print(json.dumps(run(config, config.methods[0], config.seeds[0])))
+        return
+    rows = []
+    for seed in config.seeds:
+        for method in config.methods:
+            print(f"{METHODS[method].name}, seed {seed}", file=sys.stderr)
+            rows.append(in_own_process(config, method, seed))
+    RESULTS.mkdir(exist_ok=True)
+    page = report(config, rows)
+    (RESULTS / f"{config.name}.md").write_text(page)
+    picture(rows, RESULTS / f"{config.name}.png")
+    print(table(rows))
+    print(f"\n{RESULTS / config.name}.md and .png")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

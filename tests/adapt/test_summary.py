@@ -1,0 +1,39 @@
+"""The summary table: roles, counts and bytes, before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxft as ft
+
+SHAPES: dict[str, Any] = {
+    "encoder": {"query": {"kernel": (64, 32), "bias": (32,)}, "norm": {"scale": (32,)}},
+    "head": {"kernel": (32, 2), "bias": (2,)},
+}
+PARAMS = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), SHAPES, is_leaf=lambda s: isinstance(s, tuple))
+
+
+def test_rows_of_lora_with_a_head() -> None:
+    adaptation = ft.chain(ft.lora("**/query/kernel", rank=4), ft.tune("head/**"))
+    table = ft.summary(adaptation, PARAMS, optax.adam(1e-3))
+    rows = {row.path: row for row in table.rows}
+    lora = rows["encoder/query/kernel"]
+    assert (lora.role, lora.shape, lora.parameters, lora.trained) == ("low-rank 4", (64, 32), 2048, 4 * 96)
+    assert (lora.bytes, lora.optimizer_bytes) == (4 * (2048 + 4 * 96), 2 * 4 * 4 * 96)
+    assert rows["encoder/norm/scale"][2:] == ("frozen", 32, 0, 128, 0)
+    assert rows["head/bias"][2:] == ("trained", 2, 2, 8, 16)
+    assert table.trained == 4 * 96 + 66
+    assert table.parameters == 2048 + 64 + 66
+    assert table.optimizer_bytes == 8 * table.trained
+
+
+def test_it_prints_as_a_table() -> None:
+    text = str(ft.summary(ft.tune("head/**"), PARAMS))
+    lines = text.splitlines()
+    assert lines[0].split() == ["path", "shape", "role", "parameters", "trained", "bytes", "optimizer", "bytes"]
+    assert "encoder/query/kernel  64×32  frozen" in text
+    assert lines[-1].split() == ["total", "3.03%", "learn", "2,178", "66", "8,712", "0"]

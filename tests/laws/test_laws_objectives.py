@@ -1,0 +1,105 @@
+"""The laws that hold for every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+import jaxft as ft
+from jaxft.types import Context, Outputs
+
+ROWS, CLASSES = 6, 3
+
+OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
+    "cross_entropy": lambda: ft.cross_entropy("source"),
+    "cross_entropy smoothed": lambda: ft.cross_entropy("source", label_smoothing=0.1, class_weights=(1.0, 2.0, 0.5)),
+    "mean_squared_error": lambda: ft.mean_squared_error("source"),
+    "combine": lambda: ft.combine(
+        task=ft.cross_entropy("source"), again=(ft.cross_entropy("source", label_smoothing=1.0), 0.3)
+    ),
+    "combine scheduled": lambda: ft.combine(task=(ft.cross_entropy("source"), optax.linear_schedule(0.5, 1.0, 4))),
+}
+DISCRETE = [name for name in OBJECTIVES if name != "mean_squared_error"]
+
+law = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def batch(name: str) -> dict[str, Any]:
+    key = jax.random.key(5)
+    labels = jnp.arange(ROWS) % CLASSES if name in DISCRETE else jax.random.normal(key, (ROWS, CLASSES))
+    return {"source": {"x": jax.random.normal(key, (ROWS, 4)), "labels": labels}, "target": {"x": jnp.ones((ROWS, 4))}}
+
+
+def loss_of(name: str, data: dict[str, Any], w: Any) -> jax.Array:
+    def forward(view: str | None = None, **_: Any) -> Outputs:
+        return Outputs(logits=data[view or "source"]["x"] @ w)
+
+    context = Context(forward, data, w, jnp.int32(2), jax.random.key(1))
+    objective = OBJECTIVES[name]()
+    return objective.apply(*objective.init(jax.random.key(0), context), context)[0]
+
+
+W = jax.random.normal(jax.random.key(0), (4, CLASSES))
+
+
+@law
+def test_jit_equals_eager(name: str) -> None:
+    data = batch(name)
+    eager = loss_of(name, data, W)
+    np.testing.assert_allclose(jax.jit(lambda d, w: loss_of(name, d, w))(data, W), eager, rtol=1e-6)
+    assert eager.shape == ()
+    assert eager.dtype == jnp.float32
+
+
+@law
+def test_gradients(name: str) -> None:
+    check_grads(lambda w: loss_of(name, batch(name), w), (W,), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+@law
+def test_the_order_of_the_rows_does_not_matter(name: str) -> None:
+    data, order = batch(name), jax.random.permutation(jax.random.key(2), ROWS)
+    mixed = {**data, "source": {part: value[order] for part, value in data["source"].items()}}
+    np.testing.assert_allclose(loss_of(name, mixed, W), loss_of(name, data, W), rtol=1e-5)
+
+
+@law
+def test_padding_rows_do_not_count(name: str) -> None:
+    data = batch(name)
+    source = data["source"]
+    padded = {part: jnp.concatenate([value, value[:2]]) for part, value in source.items()}
+    padded["mask"] = jnp.arange(ROWS + 2) < ROWS
+    np.testing.assert_allclose(loss_of(name, {**data, "source": padded}, W), loss_of(name, data, W), rtol=1e-5)
+
+
+@law
+@pytest.mark.parametrize("degenerate", ["constant features", "one class", "large", "nothing counts"])
+def test_finite_at_degenerate_inputs(name: str, degenerate: str) -> None:
+    data = batch(name)
+    source = dict(data["source"])
+    match degenerate:
+        case "constant features":
+            source["x"] = jnp.ones_like(source["x"])
+        case "one class":
+            source["labels"] = jnp.zeros_like(source["labels"])
+        case "large":
+            source["x"] = source["x"] * 1e4
+        case "nothing counts":
+            source["mask"] = jnp.zeros(ROWS, bool)
+    loss, gradient = jax.value_and_grad(lambda w: loss_of(name, {**data, "source": source}, w))(W)
+    assert np.isfinite(loss)
+    assert np.isfinite(gradient).all()
+
+
+@law
+def test_labels_of_the_target_cannot_reach_the_loss(name: str) -> None:
+    data = batch(name)
+    told = {**data, "target": {**data["target"], "labels": jnp.full(ROWS, 2)}}
+    assert loss_of(name, told, W) == loss_of(name, data, W)
