@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,8 @@ Params = Any
 Mask = Any
 """A tree of the structure of the params with a bool at every leaf."""
 Selector = Callable[[Params], Mask]
+Choice = Selector | str | Iterable[str]
+"""What a person may write for a selector: one, a glob, or several globs."""
 Frozen = Any
 """Arrays that an adaptation or objective needs and never changes."""
 Delta = Any

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError, nearest
 from jaxft.trees import first_match, leaf_paths, map_with_path, select
-from jaxft.types import Adaptation, Array, Delta, Frozen, Key, Params, Selector
+from jaxft.types import Adaptation, Array, Choice, Delta, Frozen, Key, Params
 from jaxft.weights import is_structured, low_rank
 
 _DEFAULT_AXES = {2: "io", 4: "iiio"}
 
 
 def lora(
-    selector: Selector | str,
+    selector: Choice,
     *,
     rank: int | Mapping[str, int] = 8,
     alpha: float | Array | Mapping[str, float] = 16.0,

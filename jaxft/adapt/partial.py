@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.trees import everything, join, partition, select
-from jaxft.types import Adaptation, Delta, Frozen, Key, Mask, Params, Selector
+from jaxft.types import Adaptation, Choice, Delta, Frozen, Key, Mask, Params
 
 
-def tune(selector: Selector | str) -> Adaptation:
+def tune(selector: Choice) -> Adaptation:
     """Trains the selected leaves; the rest is frozen.
 
     params = join(delta, frozen)
@@ -40,7 +40,7 @@ def tune(selector: Selector | str) -> Adaptation:
     return Adaptation(init, _bind)
 
 
-def freeze(selector: Selector | str) -> Adaptation:
+def freeze(selector: Choice) -> Adaptation:
     """Freezes the selected leaves and trains all others.
 
     Args:

@@ -163,7 +163,8 @@ def _take_stats(
 
 
 def _pruned(tree: PyTree) -> PyTree:
+    """Leaves out the empty places of a nested dict, and the dicts that hold nothing else."""
     if not isinstance(tree, dict):
         return tree
-    kept = {name: _pruned(value) for name, value in tree.items()}
-    return {name: value for name, value in kept.items() if value is not None and value != {}}
+    kept = {name: value for name, part in tree.items() if (value := _pruned(part)) is not None}
+    return kept or None

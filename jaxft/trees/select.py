@@ -10,7 +10,7 @@ import jax
 
 from jaxft.errors import InputError, nearest
 from jaxft.trees.paths import leaf_paths, map_with_path
-from jaxft.types import Mask, Params, Selector
+from jaxft.types import Choice, Mask, Params, Selector
 
 
 class Selection:
@@ -30,10 +30,10 @@ class Selection:
             raise InputError(f"the selector {self._description} selects none of the {len(leaf_paths(params))} leaves")
         return mask
 
-    def __or__(self, other: Selector | str) -> Selection:
+    def __or__(self, other: Choice) -> Selection:
         return _both(self, other, "|", lambda a, b: a or b)
 
-    def __and__(self, other: Selector | str) -> Selection:
+    def __and__(self, other: Choice) -> Selection:
         return _both(self, other, "&", lambda a, b: a and b)
 
     def __invert__(self) -> Selection:
@@ -43,7 +43,7 @@ class Selection:
         return self._description
 
 
-def _both(first: Selection, second: Selector | str, sign: str, rule: Callable[[bool, bool], bool]) -> Selection:
+def _both(first: Selection, second: Choice, sign: str, rule: Callable[[bool, bool], bool]) -> Selection:
     other = as_selector(second)
     other_mask = other._mask if isinstance(other, Selection) else other
     return Selection(
@@ -149,7 +149,7 @@ def glob(*patterns: str) -> Selection:
 everything = Selection(lambda params: jax.tree.map(lambda _: True, params), "everything")
 
 
-def as_selector(selector: Selector | str | Iterable[str]) -> Selector:
+def as_selector(selector: Choice) -> Selector:
     """Turns what a person may write for a selector, a glob or several, into one."""
     if isinstance(selector, str):
         return glob(selector)
@@ -158,7 +158,7 @@ def as_selector(selector: Selector | str | Iterable[str]) -> Selector:
     return glob(*selector)
 
 
-def select(selector: Selector | str | Iterable[str], params: Params) -> Mask:
+def select(selector: Choice, params: Params) -> Mask:
     """Applies a selector, any callable among them, and checks that it returned a mask over the params.
 
     Raises:

@@ -9,10 +9,10 @@ import jax
 from jaxft.errors import InputError
 from jaxft.trees.paths import map_with_path
 from jaxft.trees.select import select
-from jaxft.types import Params, PyTree, Selector
+from jaxft.types import Choice, Params, PyTree
 
 
-def split(params: Params, selector: Selector | str) -> tuple[PyTree, PyTree]:
+def split(params: Params, selector: Choice) -> tuple[PyTree, PyTree]:
     """Splits params in two trees of their structure, each with None where the other has the leaf.
 
     Args:
