@@ -17,29 +17,30 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 CASES: list[tuple[str, str, dict[str, str]]] = [
-    ("full fine-tuning", "full", HUGE_PAGES),
-    ("top two layers and head", "top", HUGE_PAGES),
-    ("LoRA, rank 8 on query and value, and head", "lora", HUGE_PAGES),
+    ("full", "full", HUGE_PAGES),
+    ("top two", "top", HUGE_PAGES),
+    ("LoRA", "lora", HUGE_PAGES),
     ("head", "head", HUGE_PAGES),
-    ("full fine-tuning, small pages", "full", {}),
+    ("full, small pages", "full", {}),
 ]
 HEADINGS = (
     "method",
-    "step, ms",
+    "step ms",
     "GFLOP/s",
-    "matrix product, GFLOP/s",
+    "product",
     "ratio",
-    "compiled / theoretical FLOPs",
-    "peak memory, MB",
+    "FLOPs",
+    "peak MB",
     "traces",
 )
 INTRODUCTION = """# Benchmarks
 
 `make bench` measures MiniLM (6 layers of 384) on a batch of 32 × 64 tokens in float32 with AdamW and dropout, each
-case in a process of its own: the median of 20 steps after three of warm-up. The rate counts the matrix products a
-step needs in theory (`bench/theory.py`) and stands beside the rate of a plain 2048 × 2048 matrix product, measured
-eight times after every step of the same run; "ratio" is the one over the other. Compiled FLOPs are the compiler's own
-count, which includes everything that is no matrix product. Peak memory is that of the whole process.
+case in a process of its own: the median of 20 steps after three of warm-up. Every case but the full one trains the
+head beside the top two layers, or beside LoRA of rank 8 on query and value, or alone. "GFLOP/s" counts the matrix
+products a step needs in theory (`bench/theory.py`); "product" is the rate of a plain 2048 × 2048 matrix product,
+measured eight times after every step of the same run; "ratio" is the one over the other. "FLOPs" is the compiler's own
+count, which includes everything that is no matrix product, over the theoretical one. Peak memory is the process's.
 
 On Linux a step's temporary arrays come from the system afresh each time, and touching them page by page takes a
 noticeable part of a step. Large pages avoid most of that: the cases run with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`
