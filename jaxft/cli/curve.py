@@ -69,7 +69,7 @@ def _draw_accuracy(axis: Any, evaluated: Sequence[Any], per_epoch: int, chosen: 
 
 
 def _smooth(values: Sequence[float], window: int = 9) -> list[float]:
-    """The mean of a few neighbours, as many on the left as on the right."""
-    reach = [min(window // 2, index, len(values) - 1 - index) for index in range(len(values))]
-    parts = [values[index - half : index + half + 1] for index, half in enumerate(reach)]
+    """The mean of a few neighbours on either side, fewer at the ends."""
+    half = window // 2
+    parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
     return [sum(part) / len(part) for part in parts]
