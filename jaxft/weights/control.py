@@ -1,16 +1,18 @@
-"""Control flow over structured weights: rematerialised bodies, and scans that would cut a weight apart."""
+"""Control flow over structured weights: rematerialised bodies, loops, and scans that would cut a weight apart."""
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any
 
 import jax
 import quax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.extend.core.primitives import remat_p, scan_p
+from jax.extend.core.primitives import remat_p, scan_p, while_p
 from jaxtyping import ArrayLike
 from quax._compat import unpack_scan_args
-from quax._primitives import scan_quax
+from quax._primitives import scan_quax, while_quax
 
 from jaxft.weights.structured import Structured, is_structured, lift
 
@@ -29,4 +31,25 @@ def _(*args: ArrayLike | quax.ArrayValue, jaxpr: Any, **params: Any) -> Any:
     for x in unpack_scan_args(args, params)[2]:
         if is_structured(x) and any(part.shape[0] != x.shape[0] for part in jax.tree.leaves(x)):
             return Structured.default(scan_p, (x,), params)
-    return scan_quax(*args, jaxpr=jaxpr, **params)
+    return scan_quax(*args, jaxpr=_own(jaxpr, _shapes(args)), **params)
+
+
+@quax.register(while_p, precedence=1)
+def _(*args: ArrayLike | quax.ArrayValue, cond_jaxpr: Any, body_jaxpr: Any, **params: Any) -> Any:
+    shapes = _shapes(args)
+    return while_quax(*args, cond_jaxpr=_own(cond_jaxpr, shapes), body_jaxpr=_own(body_jaxpr, shapes), **params)
+
+
+@lru_cache(maxsize=256)
+def _own(jaxpr: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """A body of its own for each set of shapes.
+
+    Quax remembers a traced body by its identity and the tree structure of its arguments, which are the same for weights
+    of one shape whose parts have others, such as those of another rank.
+    """
+    del shapes
+    return copy.copy(jaxpr)
+
+
+def _shapes(args: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(jax.numpy.shape(part) for part in jax.tree.leaves(args))

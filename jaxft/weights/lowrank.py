@@ -52,7 +52,7 @@ class LowRank(Structured):
         """W + s·A·B, computed in float32 and returned in the dtype of W."""
         axes = list(range(self.a.ndim))
         product = jnp.einsum(
-            *(self.a.astype(jnp.float32), [axes[-1] if i == axes[-1] else i for i in axes]),
+            *(self.a.astype(jnp.float32), axes),
             *(self.b.astype(jnp.float32) * self.scale.astype(jnp.float32), axes),
             axes[:-1],
             precision=jax.lax.Precision.HIGHEST,
@@ -99,6 +99,8 @@ def low_rank(
     wide_a = a.reshape(*stack, *inputs, *(1 for _ in outputs), a.shape[-1])
     wide_b = jnp.moveaxis(b, batch_axes, -1).reshape(*stack, *(1 for _ in inputs), *outputs, a.shape[-1])
     ones = (*stack, *(1 for _ in (*inputs, *outputs)))
+    if key is not None and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)  # one of jax.random.PRNGKey
     return LowRank(
         base=w,
         a=wide_a,

@@ -126,7 +126,7 @@ def _scaled(primitive: Any, w: LowRank, factor: Any, params: dict[str, Any]) -> 
     if jnp.size(factor) != 1 or jnp.ndim(factor) > w.ndim:
         return Structured.default(primitive, (w, factor), params)
     scale = primitive.bind(w.scale, jnp.broadcast_to(jnp.asarray(factor, w.scale.dtype).reshape(()), w.scale.shape))
-    base = bind(primitive, w.base, jnp.broadcast_to(jnp.reshape(factor, ()), w.shape))
+    base = bind(primitive, w.base, factor)
     return LowRank(base, w.a, w.b, scale, w.key, w.rate)
 
 

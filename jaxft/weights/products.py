@@ -84,8 +84,8 @@ def _(lhs: LowRank, rhs: ArrayLike, *, dimension_numbers: Any, **params: Any) ->
 def _(lhs: ArrayLike, rhs: LowRank, *, dimension_numbers: Any, **params: Any) -> Any:
     out_axis, out_feature = dimension_numbers.rhs_spec[0], dimension_numbers.out_spec[1]
     factor, axes = _factor(rhs.scaled_b(), rhs.shape)
-    depends_elsewhere = any(rhs.shape[axis] > 1 for axis in axes[:-1] if axis != out_axis)
-    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1 or depends_elsewhere:
+    crossed = rhs.a.shape[out_axis] > 1 or any(rhs.shape[axis] > 1 for axis in axes[:-1] if axis != out_axis)
+    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1 or crossed:
         return Structured.default(
             lax.conv_general_dilated_p, (lhs, rhs), {"dimension_numbers": dimension_numbers, **params}
         )
@@ -122,9 +122,12 @@ def _(operand: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_siz
             offset_dims=(*dimension_numbers.offset_dims, *range(base.ndim, base.ndim + part.ndim - len(shape)))
         )
         sizes = tuple(1 if i == axis else size for i, size in enumerate(part.shape))
-        return lax.gather_p.bind(part, indices, dimension_numbers=numbers, slice_sizes=sizes, **params)
+        # Out of range the base has its fill value already, to which the branch must add nothing.
+        options = {**params, "fill_value": 0}
+        return lax.gather_p.bind(part, indices, dimension_numbers=numbers, slice_sizes=sizes, **options)
 
-    if operand.a.shape[axis] == shape[axis] == operand.b.shape[axis]:
+    a_elsewhere = any(size > 1 for i, size in enumerate(operand.a.shape[:-1]) if i != axis)
+    if operand.a.shape[axis] == shape[axis] == operand.b.shape[axis] and (shape[axis] > 1 or a_elsewhere):
         key = None if operand.key is None else jnp.take(operand.key, jnp.ravel(indices)[0], axis=axis)
         rate = None if operand.rate is None else jnp.take(operand.rate, jnp.ravel(indices)[0], axis=axis)
         ones = [1] * base.ndim

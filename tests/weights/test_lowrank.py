@@ -34,6 +34,14 @@ def stack() -> LowRank:
     return low_rank(normal(5, 4, 4), normal(5, 4, 2), normal(5, 2, 4), scale=0.3, batch_axes=1)
 
 
+def one_row() -> LowRank:
+    return low_rank(normal(1, 4), normal(1, 2), normal(2, 4), scale=0.7)
+
+
+def double() -> LowRank:
+    return low_rank(matrix(), normal(6, 1), normal(1, 4), scale=0.3)
+
+
 def kernel() -> LowRank:
     return low_rank(normal(3, 3, 2, 5), normal(3, 3, 2, 2), normal(2, 5), scale=2.0)
 
@@ -73,6 +81,14 @@ CASES: dict[str, tuple[Callable[[], LowRank], Callable[..., Any], tuple[Any, ...
     "columns": (matrix, lambda w, i: jnp.take(w, i, axis=1), (jnp.array([0, 3, 2]),)),
     "one row, traced": (matrix, lambda w, i: w[i], (jnp.array(2),)),
     "slices": (matrix, lambda w: w[1:3, ::2], ()),
+    "rows out of range, filled": (
+        matrix,
+        lambda w, i: w.at[i].get(mode="fill", fill_value=3.0),
+        (jnp.array([0, 9]),),
+    ),
+    "rows of a table of one": (one_row, lambda w, i: w[i] + 1.0, (jnp.array([0, 0]),)),
+    "products with axes of size one": (one_row, lambda w, x: (x @ w) @ w.T, (normal(3, 1),)),
+    "a branch on a branch, scaled": (double, lambda w, x: x @ (w * 3 / 2.0), (normal(3, 6),)),
     "split axes": (matrix, lambda w: w.reshape(2, 3, 2, 2), ()),
     "new axis, scaled": (matrix, lambda w: -(2 * w[None]) / 3, ()),
     "convolution": (kernel, convolve(("NHWC", "HWIO", "NHWC")), (normal(2, 8, 8, 2),)),
@@ -167,6 +183,34 @@ def test_grouped_convolutions_are_refused() -> None:
         grouped(w, normal(1, 4, 4, 4))
 
 
+def test_convolutions_with_inputs_and_outputs_exchanged_are_refused() -> None:
+    w = low_rank(normal(3, 3, 2, 1), normal(3, 3, 2, 2), normal(2, 1))
+    with pytest.raises(MissingRuleError, match="'conv_general_dilated' has no rule"):
+        lift(lambda w, x: convolve(("NHWC", "HWIO", "NHWC"))(w.transpose(0, 1, 3, 2), x))(w, normal(2, 8, 8, 1))
+
+
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_one_loop_serves_weights_of_any_rank_and_layout(loop: str) -> None:
+    def again(carry: Any) -> Any:
+        i, w, x = carry
+        return i + 1, w, jnp.tanh(x @ w)
+
+    def looped(w: Any, x: Any) -> Any:
+        if loop == "scan":
+            return jax.lax.scan(through, x, w)[0]
+        return jax.lax.while_loop(few, again, (0, w, x))[2]
+
+    for rank in (2, 3):
+        stacked = low_rank(normal(5, 4, 4), normal(5, 4, rank), normal(5, rank, 4), batch_axes=1)
+        plain = low_rank(normal(4, 4), normal(4, rank), normal(rank, 4))
+        w, x = stacked if loop == "scan" else plain, normal(3, 4)
+        np.testing.assert_allclose(lift(looped)(w, x), looped(materialise(w), x), atol=3e-5)
+
+
+def few(carry: Any) -> Any:
+    return carry[0] < 3
+
+
 def test_a_custom_vjp_is_refused() -> None:
     @jax.custom_vjp
     def double(x: Any) -> Any:
@@ -221,6 +265,11 @@ def test_dropout_needs_a_key_and_follows_it() -> None:
     np.testing.assert_array_equal(product(jax.random.key(1)), product(jax.random.key(1)))
     assert abs(product(jax.random.key(1)).mean() - 400) < 8
     assert product(jax.random.key(1)).std() > 4
+
+
+def test_a_legacy_key_drops_too() -> None:
+    w = low_rank(jnp.zeros((400, 1)), jnp.ones((400, 1)), jnp.ones((1, 1)), key=jax.random.PRNGKey(0), dropout=0.5)
+    assert float(lift(lambda w: jnp.ones((1, 400)) @ w)(w)[0, 0]) not in (0.0, 400.0)
 
 
 def test_layers_of_a_scan_drop_different_inputs() -> None:
