@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
@@ -27,7 +28,7 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
             step to a number.
 
     Raises:
-        InputError: no term is given, or a term is not an objective or such a pair.
+        InputError: no term is given, a term is not an objective or such a pair, or two metrics get one name.
 
     Example:
         >>> from jaxft.objectives import cross_entropy, mean_squared_error
@@ -55,8 +56,11 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
             raw, (memories[name], own) = objective.apply(frozen[name], weights[name], memory[name], inner)
             w = jnp.asarray(weight(context.step) if callable(weight) else weight, jnp.float32)
             total += w * raw
-            metrics |= {name: raw, f"{name}/weight": w, f"{name}/weighted": w * raw}
-            metrics |= {f"{name}/{metric}": value for metric, value in own.items()}
+            found = {name: raw, f"{name}/weight": w, f"{name}/weighted": w * raw}
+            for metric, value in (*found.items(), *((f"{name}/{metric}", value) for metric, value in own.items())):
+                if metric in metrics:
+                    raise InputError(f"two metrics of the combination are both named {metric!r}; rename a term")
+                metrics[metric] = value
         return total, (memories, metrics)
 
     return Objective(init, apply)
@@ -66,7 +70,7 @@ def _pair(name: str, term: Any) -> tuple[Objective, Weight]:
     if isinstance(term, Objective):
         return term, 1.0
     match term:
-        case (Objective() as objective, (int() | float() | jax.Array()) as weight):
+        case (Objective() as objective, (int() | float() | np.number() | np.ndarray() | jax.Array()) as weight):
             return objective, weight
         case (Objective() as objective, weight) if callable(weight):
             return objective, weight

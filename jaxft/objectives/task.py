@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -33,7 +34,10 @@ def softmax_cross_entropy(
         ignore_index: label that marks what to leave out.
 
     Returns:
-        A scalar; zero when nothing counts.
+        A scalar; zero when nothing counts, NaN when a label that counts is none of the classes.
+
+    Raises:
+        InputError: shapes do not fit together, or the labels are not whole numbers.
 
     Example:
         >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([1, -100]))
@@ -47,17 +51,22 @@ def softmax_cross_entropy(
             f"cross-entropy expects logits [..., classes] and labels [...], but logits are {list(logits.shape)} "
             f"and labels {list(labels.shape)}"
         )
-    counts = _counts(labels, mask, ignore_index)
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(f"cross-entropy expects whole numbers as labels, but they are {labels.dtype}; cast them")
     classes = logits.shape[-1]
     w = jnp.ones(classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
-    y = jnp.where(counts, labels, 0)
+    if w.shape != (classes,):
+        raise InputError(f"cross-entropy expects one weight for each of {classes} classes, but got {list(w.shape)}")
+    counts = _counts(labels, mask, ignore_index)
+    # What does not count is set aside before anything is computed of it: even its NaN must not reach a gradient.
+    log_p = jax.nn.log_softmax(jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0))
+    y = jnp.where(counts, jnp.where(labels < 0, classes, labels), 0)  # a negative label is as unknown as one too large
     w_y = jnp.where(counts, w[y], 0.0)
-    hard = -jnp.take_along_axis(log_p, y[..., None], axis=-1)[..., 0] * w_y
-    smooth = -jnp.where(counts, log_p @ w, 0.0) / classes
-    epsilon = jnp.asarray(label_smoothing, jnp.float32)
-    total = jnp.sum((1 - epsilon) * hard + epsilon * smooth)
-    weight = jnp.sum(w_y)
+    losses = -jnp.take_along_axis(log_p, y[..., None], axis=-1)[..., 0] * w_y
+    if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):  # 0 · ∞ where a class is ruled out
+        epsilon = jnp.asarray(label_smoothing, jnp.float32)
+        losses = (1 - epsilon) * losses - epsilon * jnp.where(counts, log_p @ w, 0.0) / classes
+    total, weight = jnp.sum(losses), jnp.sum(w_y)
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
 
 
@@ -137,7 +146,7 @@ def mean_squared_error(view: str | None = None) -> Objective:
                 f"but the labels are {list(y.shape)}"
             )
         counts = _over(part.get("mask", jnp.ones(z.shape[:1], bool)), z.shape)
-        total = jnp.sum(jnp.where(counts, (z - jnp.where(counts, y, 0.0)) ** 2, 0.0))
+        total = jnp.sum((jnp.where(counts, z, 0.0) - jnp.where(counts, y, 0.0)) ** 2)
         return total / jnp.maximum(jnp.sum(counts), 1), (memory, {})
 
     return Objective(_no_state, apply)
@@ -150,6 +159,10 @@ def _counts(labels: Array, mask: Array | None, ignore_index: int) -> Array:
 
 
 def _over(mask: Array, shape: tuple[int, ...]) -> Array:
+    if mask.shape != shape[: mask.ndim]:
+        raise InputError(
+            f"a mask covers the leading axes of the labels, {list(shape)}, but this one is {list(mask.shape)}"
+        )
     return jnp.broadcast_to(jnp.expand_dims(mask, range(mask.ndim, len(shape))), shape).astype(bool)
 
 
@@ -160,6 +173,8 @@ def labelled(batch: Batch, view: str | None) -> Batch:
         if view not in batch:
             raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(batch)}")
         part = batch[view]
+        if not isinstance(part, Mapping):
+            raise InputError(f"{view!r} is one array of the batch, not a view, a dict of arrays; leave the view out")
     if "labels" not in part:
         hint = "name one of its views" if any(isinstance(value, dict) for value in part.values()) else "add them"
         raise InputError(f"the objective needs labels, but the batch has only {sorted(part)}; {hint}")

@@ -69,6 +69,17 @@ def test_other_terms_are_refused(term: Any) -> None:
         ft.combine(task=term)
 
 
+@pytest.mark.parametrize("weight", [np.float32(0.5), np.array(0.5), jnp.float32(0.5)])
+def test_a_weight_may_be_any_number(weight: Any) -> None:
+    assert parts(ft.combine(fit=(ft.mean_squared_error("pairs"), weight)))[0] == pytest.approx(0.5 * FIT)
+
+
+def test_two_metrics_of_one_name_are_refused() -> None:
+    inner = ft.combine(weight=ft.mean_squared_error("pairs"))
+    with pytest.raises(ft.InputError, match="both named 'rest/weight'"):
+        parts(ft.combine(rest=inner))
+
+
 def test_no_term_is_refused() -> None:
     with pytest.raises(ft.InputError, match="at least one named term"):
         ft.combine()

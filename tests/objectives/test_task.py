@@ -57,7 +57,51 @@ def test_ignored_labels_and_masked_rows_do_not_count() -> None:
     np.testing.assert_allclose(
         softmax_cross_entropy(LOGITS, jnp.where(mask, LABELS, 5), mask=mask, ignore_index=5), expected, rtol=1e-6
     )
-    assert other.shape == mask.shape
+    np.testing.assert_allclose(softmax_cross_entropy(LOGITS, other, mask=mask), expected, rtol=1e-6)
+
+
+def test_rows_that_do_not_count_may_hold_anything() -> None:
+    mask = jnp.array([True, False, True, True])
+    broken = LOGITS.at[1].set(jnp.array([jnp.nan, jnp.inf, -jnp.inf]))
+    loss, slope = jax.value_and_grad(softmax_cross_entropy)(broken, LABELS, mask=mask)
+    np.testing.assert_allclose(loss, by_hand(rows=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_array_equal(slope[1], 0)
+    assert jnp.isfinite(slope).all()
+
+    def squares(z: Any) -> Any:
+        batch = {"labels": jnp.zeros(2), "mask": jnp.array([True, False])}
+        return ft.mean_squared_error().apply((), (), (), context(batch, z))[0]
+
+    np.testing.assert_array_equal(jax.grad(squares)(jnp.array([1.0, jnp.nan])), [2.0, 0.0])
+
+
+def test_a_class_that_is_ruled_out_leaves_the_others_finite() -> None:
+    loss, slope = jax.value_and_grad(softmax_cross_entropy)(jnp.array([[0.0, -jnp.inf, 0.0]]), jnp.array([0]))
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(slope, [[-0.5, 0.0, 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_gives_nan(label: int) -> None:
+    assert jnp.isnan(softmax_cross_entropy(LOGITS, LABELS.at[0].set(label)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "reason"),
+    [
+        (LABELS * 1.0, {}, "whole numbers as labels, but they are float32"),
+        (LABELS, {"class_weights": jnp.ones(2)}, r"each of 3 classes, but got \[2\]"),
+        (LABELS, {"mask": jnp.ones(1, bool)}, r"leading axes of the labels, \[4\], but this one is \[1\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(labels: Any, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ft.InputError, match=reason):
+        softmax_cross_entropy(LOGITS, labels, **options)
+
+
+def test_an_array_is_no_view() -> None:
+    with pytest.raises(ft.InputError, match="'x' is one array of the batch, not a view"):
+        ft.cross_entropy("x").apply((), (), (), context({"x": LOGITS, "labels": LABELS}, LOGITS))
 
 
 def test_a_mask_over_rows_covers_their_tokens() -> None:
