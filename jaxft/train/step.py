@@ -62,9 +62,10 @@ def make_step(
         adapt_key, objective_key, state_key = jax.random.split(key, 3)
         frozen, delta = adaptation.init(adapt_key, params)
         delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
-        forward = _Forward(apply, join_stats(adaptation.bind(frozen, delta), stats), batch, objective_key)
-        context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), objective_key)
-        objective_frozen, weights, memory = objective.init(objective_key, context)
+        init_key, forward_key, context_key = jax.random.split(objective_key, 3)
+        forward = _Forward(apply, join_stats(adaptation.bind(frozen, delta), stats), batch, forward_key)
+        context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
+        objective_frozen, weights, memory = objective.init(init_key, context)
         opt_state = optimizer.init({"delta": delta, "weights": weights})
         state = TrainState(jnp.zeros((), jnp.int32), delta, weights, memory, stats, opt_state, state_key)
         return StepFrozen(frozen, objective_frozen), state
@@ -84,7 +85,10 @@ def make_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, learned)
         learned = optax.apply_updates(learned, updates)
         new = TrainState(state.step + 1, learned["delta"], learned["weights"], memory, stats, opt_state, state.key)
-        return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient), **metrics}
+        ours = {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
+        if clash := sorted(ours.keys() & metrics.keys()):
+            raise InputError(f"the objective names a metric {clash[0]!r}, as the step does; rename the term or metric")
+        return new, ours | metrics
 
     return Step(init, update)
 

@@ -168,6 +168,32 @@ def test_an_unknown_view_is_refused() -> None:
         step.init(KEY, PARAMS, BATCH)
 
 
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_term_named_as_a_metric_of_the_step_is_refused(name: str) -> None:
+    step = ft.make_step(linear, ft.full(), ft.combine(**{name: ft.cross_entropy("source")}), optax.sgd(0.1))
+    frozen, state = step.init(KEY, PARAMS, BATCH)
+    with pytest.raises(ft.InputError, match=f"a metric '{name}', as the step does"):
+        step.update(frozen, state, BATCH)
+
+
+def test_every_key_at_init_is_another() -> None:
+    seen: list[Any] = []
+
+    def random(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+        seen.append(key)
+        return linear(params, batch)
+
+    def init(key: Any, context: Context) -> Any:
+        context.forward("source")
+        seen.extend([key, context.key, jax.random.fold_in(key, 0), jax.random.fold_in(context.key, 0)])
+        return (), (), ()
+
+    step = ft.make_step(random, ft.full(), ft.cross_entropy("source")._replace(init=init), optax.sgd(0.1))
+    step.init(KEY, PARAMS, BATCH)
+    found = [tuple(jax.random.key_data(key).tolist()) for key in seen[-5:]]
+    assert len(set(found)) == 5
+
+
 def test_the_same_seed_gives_the_same_bits() -> None:
     adaptation = ft.lora("kernel", rank=1, axes="io", dropout=0.5)
     step = ft.make_step(linear, adaptation, ft.cross_entropy("source"), optax.adam(0.1))
