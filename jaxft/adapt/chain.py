@@ -55,15 +55,16 @@ def chain(*adaptations: Adaptation) -> Adaptation:
 
 def _check_overlap(adaptations: tuple[Adaptation, ...], key: Key, params: Params) -> None:
     """Compares, without computing, what each adaptation alone would do to every leaf."""
-    claimed: dict[str, tuple[int, str]] = {}
+    claimed: dict[str, list[tuple[int, str]]] = {}
     for index, adaptation in enumerate(adaptations):
         for path, use in _uses(adaptation, key, params).items():
-            earlier, former_use = claimed.setdefault(path, (index, use))
-            if earlier != index and (use == former_use or "trained" in (use, former_use)):
-                raise InputError(
-                    f"adaptations {earlier + 1} and {index + 1} of the chain overlap at {path!r}: "
-                    f"{former_use} by one, {use} by the other; take the leaf out of one selector, as in 'a & ~b'"
-                )
+            for earlier, former_use in claimed.setdefault(path, []):
+                if use == former_use or "trained" in (use, former_use):
+                    raise InputError(
+                        f"adaptations {earlier + 1} and {index + 1} of the chain overlap at {path!r}: "
+                        f"{former_use} by one, {use} by the other; take the leaf out of one selector, as in 'a & ~b'"
+                    )
+            claimed[path].append((index, use))
 
 
 def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:

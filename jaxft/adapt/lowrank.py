@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxft.errors import InputError, nearest
 from jaxft.trees import first_match, leaf_paths, map_with_path, select
@@ -57,9 +58,9 @@ def lora(
         Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023.
     """
     for r in rank.values() if isinstance(rank, Mapping) else (rank,):
-        if isinstance(r, bool) or not isinstance(r, int) or r < 1:
+        if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or r < 1:
             raise InputError(f"lora expects a rank of at least 1, a whole number, but got {r!r}")
-    if isinstance(dropout, (int, float)) and not 0 <= dropout < 1:
+    if isinstance(dropout, (int, float, np.number)) and not 0 <= dropout < 1:
         raise InputError(f"lora expects a dropout rate in [0, 1), but got {dropout}")
 
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
@@ -103,7 +104,7 @@ def lora(
 
 
 def _is_zero(rate: float | Array) -> bool:
-    return isinstance(rate, (int, float)) and rate == 0
+    return isinstance(rate, (int, float, np.number)) and bool(rate == 0)
 
 
 def _for_path(option: Any, path: str, name: str) -> Any:

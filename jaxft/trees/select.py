@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -45,7 +46,7 @@ class Selection:
 
 def _both(first: Selection, second: Choice, sign: str, rule: Callable[[bool, bool], bool]) -> Selection:
     other = as_selector(second)
-    other_mask = other._mask if isinstance(other, Selection) else other
+    other_mask = other._mask if isinstance(other, Selection) else functools.partial(select, other)
     return Selection(
         lambda params: jax.tree.map(rule, first._mask(params), other_mask(params)),
         f"({first!r} {sign} {other!r})",
@@ -93,7 +94,7 @@ def _without_braces(pattern: str) -> list[str]:
 def _plain_regex(pattern: str) -> str:
     keys = pattern.split("/")
     if keys == ["**"]:
-        return ".+"
+        return ".*"
     regex = ""
     for key in keys[:-1]:
         regex += "(?:[^/]+/)*" if key == "**" else f"{_key_regex(key, pattern)}/"
@@ -132,6 +133,8 @@ def glob(*patterns: str) -> Selection:
     """
     if not patterns:
         raise InputError("glob expects at least one pattern; '**' selects every leaf")
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise InputError(f"glob expects patterns such as 'head/**', but got {wrong[0]!r}")
     compiled = [(pattern, pattern_regex(pattern)) for pattern in patterns]
 
     def mask(params: Params) -> Mask:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxft as ft
+from jaxft.weights import LowRank, is_structured
 
 PARAMS: dict[str, Any] = {
     "query": {"kernel": jnp.ones((6, 4)), "bias": jnp.zeros(4)},
@@ -62,3 +63,28 @@ def test_integers_are_never_trained() -> None:
 def test_freezing_everything_raises() -> None:
     with pytest.raises(ft.InputError, match="no floating-point leaf to train"):
         ft.freeze("**").init(jax.random.key(0), PARAMS)
+
+
+class Scaled(LowRank):
+    """Another kind of structured weight."""
+
+
+def scaled(selector: str) -> ft.Adaptation:
+    """LoRA whose weights are of the other kind."""
+    inner = ft.lora(selector)
+
+    def bind(frozen: Any, delta: Any, *, key: Any = None) -> Any:
+        return jax.tree.map(
+            lambda leaf: Scaled(leaf.base, leaf.a, leaf.b, leaf.scale) if is_structured(leaf) else leaf,
+            inner.bind(frozen, delta, key=key),
+            is_leaf=is_structured,
+        )
+
+    return ft.Adaptation(inner.init, bind)
+
+
+def test_a_link_is_compared_with_all_before_it() -> None:
+    kinds = ft.lora("query/kernel"), scaled("query/kernel")
+    ft.chain(*kinds).init(jax.random.key(0), PARAMS)
+    with pytest.raises(ft.InputError, match="adaptations 2 and 3 of the chain overlap at 'query/kernel'"):
+        ft.chain(*kinds, scaled("query/kernel")).init(jax.random.key(0), PARAMS)

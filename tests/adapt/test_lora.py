@@ -32,7 +32,7 @@ def change(adaptation: ft.Adaptation, path: tuple[str, str]) -> Any:
     ("options", "value"),
     [
         ({"rank": 2, "alpha": 8}, 8 / 2 * 2),
-        ({"rank": 4, "alpha": 8}, 8 / 4 * 4),
+        ({"rank": np.int64(4), "alpha": np.float32(8)}, 8 / 4 * 4),
         ({"rank": 4, "alpha": 8, "rank_stabilized": True}, 8 / 2 * 4),
         ({"rank": {"query/*": 1, "**": 2}, "alpha": {"**": 3.0}}, 3.0),
     ],
@@ -77,6 +77,7 @@ def test_alpha_may_be_traced() -> None:
         ("query/kernel", {"rank": 2.0}, "rank of at least 1"),
         ("query/kernel", {"rank": {"**": -1}}, "rank of at least 1"),
         ("query/kernel", {"dropout": 1.0}, r"dropout rate in \[0, 1\)"),
+        ("query/kernel", {"dropout": np.float32(-0.5)}, r"dropout rate in \[0, 1\)"),
         ("query/kernel", {"rank": {"key/*": 2, "**": 2}}, "'key/\\*' of rank matches none of the 1 selected"),
         (["query/kernel", "conv/kernel"], {"rank": {"query/*": 2}}, "no pattern of rank matches .* 'conv/kernel'"),
         ("query/bias", {}, "expects matrices"),

@@ -105,6 +105,12 @@ def test_malformed_patterns(pattern: str, reason: str) -> None:
 def test_no_pattern_raises() -> None:
     with pytest.raises(ft.InputError, match="at least one"):
         ft.glob()
+    with pytest.raises(ft.InputError, match=r"but got \['head/\*'\]"):
+        ft.glob(["head/*"])
+
+
+def test_two_stars_select_a_tree_of_one_leaf() -> None:
+    assert ft.glob("**")(3.0) is True
 
 
 @pytest.mark.parametrize(
@@ -118,6 +124,8 @@ def test_no_pattern_raises() -> None:
 def test_masks_are_checked(mask: Any, reason: str) -> None:
     with pytest.raises(ft.InputError, match=reason):
         chosen(mask)
+    with pytest.raises(ft.InputError, match=reason):
+        chosen(ft.glob("**") & mask)
 
 
 KEYS = st.text("abcXYZ_.0123456789", min_size=1, max_size=6)
