@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from jaxft.trees import Row, Summary, leaf_paths
-from jaxft.types import Adaptation, Params
+from jaxft.types import Adaptation, Delta, Params, PyTree
 from jaxft.weights import LowRank, is_structured
 
 
@@ -36,29 +37,30 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         return adaptation.bind(frozen, delta), delta, slots
 
     bound, delta, slots = jax.eval_shape(shapes, jax.random.key(0), params)
-    learned, slot_leaves = leaf_paths(delta), leaf_paths(slots)
+    learned = [
+        (f"{link}{name}", name, leaf) for link, tree in _links(delta, params) for name, leaf in leaf_paths(tree).items()
+    ]
+    slot_leaves = [(f"/{name}".partition("/delta/")[2], leaf) for name, leaf in leaf_paths(slots).items()]
     rows = []
     for path, leaf in leaf_paths(bound, is_leaf=is_structured).items():
-        ours = [name for name in learned if _belongs(name, path)]
-        trained = sum(math.prod(learned[name].shape) for name in ours)
+        ours = {full: part for full, name, part in learned if name == path or name.startswith(f"{path}/")}
+        trained = sum(math.prod(part.shape) for part in ours.values())
         base = _base(leaf)
-        added = sum(_bytes(learned[name]) for name in ours) if is_structured(leaf) else 0
+        added = sum(map(_bytes, ours.values())) if is_structured(leaf) else 0
         role = f"low-rank {leaf.rank}" if isinstance(leaf, LowRank) else "trained" if ours else "frozen"
-        slots_of = sum(
-            _bytes(x) for name, x in slot_leaves.items() if any(name.endswith(f"delta/{own}") for own in ours)
-        )
+        slots_of = sum(_bytes(slot) for name, slot in slot_leaves if name in ours)
         parameters = math.prod(leaf.shape)
         rows.append(Row(path, tuple(leaf.shape), role, parameters, trained, _bytes(base) + added, slots_of))
     return Summary(rows)
 
 
-def _belongs(name: str, path: str) -> bool:
-    """Whether a leaf of the delta, perhaps behind the indices of chains, belongs to a path of the params."""
-    while name != path and not name.startswith(f"{path}/"):
-        head, _, name = name.partition("/")
-        if not head.isdigit() or not name:
-            return False
-    return True
+def _links(delta: Delta, params: Params, prefix: str = "") -> Iterator[tuple[str, PyTree]]:
+    """The delta of every link of a chain, which is laid out as the params, behind the indices that lead to it."""
+    if type(delta) is tuple and type(params) is not tuple:
+        for index, link in enumerate(delta):
+            yield from _links(link, params, f"{prefix}{index}/")
+    else:
+        yield prefix, delta
 
 
 def _base(leaf: Any) -> Any:

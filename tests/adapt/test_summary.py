@@ -37,3 +37,15 @@ def test_it_prints_as_a_table() -> None:
     assert lines[0].split() == ["path", "shape", "role", "parameters", "trained", "bytes", "optimizer", "bytes"]
     assert "encoder/query/kernel  64×32  frozen" in text
     assert lines[-1].split() == ["total", "3.03%", "learn", "2,178", "66", "8,712", "0"]
+
+
+def test_indices_of_a_chain_and_of_a_list_are_told_apart() -> None:
+    params = [jnp.ones((4, 4)), jnp.ones(3)]
+    rows = ft.summary(ft.chain(ft.chain(ft.tune("1"))), params, optax.adam(0.1)).rows
+    assert [(row.role, row.trained, row.optimizer_bytes) for row in rows] == [("frozen", 0, 0), ("trained", 3, 24)]
+
+
+def test_a_parameter_called_delta() -> None:
+    params = {"delta": {"w": jnp.ones(2)}, "w": jnp.ones(3)}
+    rows = ft.summary(ft.full(), params, optax.adam(0.1)).rows
+    assert [(row.path, row.optimizer_bytes) for row in rows] == [("delta/w", 16), ("w", 24)]
