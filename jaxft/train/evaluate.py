@@ -101,8 +101,10 @@ def evaluate(
         placement: the devices to spread each batch over.
 
     Raises:
-        InputError: there is no batch, or one has no labels.
+        InputError: there is no batch, one has no labels, a label is none of the classes, or ``task`` is another.
     """
+    if task not in ("classify", "regress"):
+        raise InputError(f"task is 'classify' or 'regress', but is {task!r}")
     logits, labels = [], []
     for found, batch in _predictions(apply, params, batches, placement):
         if "labels" not in batch:
@@ -125,6 +127,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
         logits: ``[rows, classes]``.
         labels: ``[rows]`` integers.
 
+    Raises:
+        InputError: there are no rows, or a label is none of the classes.
+
     Example:
         >>> figures = classification_metrics(np.eye(2)[[0, 1, 1, 1]] * 9.0, np.array([0, 1, 1, 0]))
         >>> {name: round(value, 3) for name, value in figures.items()}
@@ -136,6 +141,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
+    classes = logits.shape[-1]
+    if wrong := sorted(set(labels[(labels < 0) | (labels >= classes)].tolist())):
+        raise InputError(f"labels are whole numbers from 0 to {classes - 1}, but there are {wrong[:3]}: check the data")
     predicted = logits.argmax(-1)
     correct = int((predicted == labels).sum())
     low, high = wilson_interval(correct, len(labels))

@@ -94,7 +94,8 @@ def fit(
         log_every: steps between lines of ``metrics.jsonl``.
 
     Raises:
-        InputError: the directory holds another run, or a checkpoint does not fit this one.
+        InputError: the directory holds another run, a checkpoint does not fit this one, or more than ``steps`` updates
+            are made already.
         NonFiniteLoss: a loss or gradient norm is not finite; the step is named.
         Interrupted: SIGTERM came; the step under way was finished, evaluated if that was due, and saved.
 
@@ -132,6 +133,8 @@ def fit(
             for recorder in (metrics, timings):
                 recorder.rewind(int(state.step))
         run = Run(update, frozen, state, metrics, timings, checkpoints, log_every=log_every, steps=steps)
+        if run.done > steps:
+            raise InputError(f"{run.done} updates are made already, more than the {steps} asked for: raise steps")
         with (
             termination() as asked,
             closing(run),

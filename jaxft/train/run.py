@@ -84,6 +84,7 @@ class Run:
         if best is None or not figures:
             return False
         if best not in figures:
+            self.save(figures)  # so that a misspelt name costs no training
             raise InputError(
                 f"the best checkpoint is chosen by {best!r}, which no evaluation gave; {nearest(best, figures)}"
             )

@@ -90,6 +90,17 @@ def test_the_interval_solves_its_equation(correct, total):
         assert (share - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / total, abs=1e-9)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(ft.InputError, match=rf"from 0 to 2, but there are \[{label}\]"):
+        classification_metrics(np.eye(3), np.array([0, 1, label]))
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(ft.InputError, match="but is 'regression'"):
+        evaluate(lambda params, batch: batch["x"], None, [], task="regression")
+
+
 def test_nothing_to_predict_is_refused():
     def apply(params, batch):
         return Outputs(logits=batch["x"])

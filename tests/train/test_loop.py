@@ -186,6 +186,23 @@ def test_wrong_options_are_refused(options, said):
         fit(*begin(), LinearBatches(), **{"steps": 2, "progress": False, **options})
 
 
+def test_a_misspelt_best_metric_costs_no_training(tmp_path):
+    options = {"steps": 4, "directory": tmp_path, "evaluate": accuracy, "best_mode": "max", "progress": False}
+    with pytest.raises(ft.InputError, match="nearest: accuracy"):
+        fit(*begin(), LinearBatches(), best="acuracy", **options)
+    again = fit(*begin(), LinearBatches(), best="accuracy", resume=True, **options)
+    assert again.history[-1]["step"] == 4
+    assert fingerprint(again.state) == fingerprint(fit(*begin(), LinearBatches(), steps=4, progress=False).state)
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    fit(*begin(), LinearBatches(), steps=4, directory=tmp_path, progress=False)
+    lines = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ft.InputError, match="4 updates are made already, more than the 3 asked for"):
+        fit(*begin(), LinearBatches(), steps=3, directory=tmp_path, resume=True, progress=False)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == lines
+
+
 def test_a_step_without_a_loss_is_refused():
     step, frozen, state = begin()
     nameless = Step(step.init, lambda *given: (step.update(*given)[0], {"accuracy": jnp.float32(1)}))
