@@ -12,7 +12,7 @@ import numpy as np
 from jaxft.errors import InputError
 from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
 
-Weight = float | Array | Callable[[Array], Array]
+Weight = float | np.number | np.ndarray | Array | Callable[[Array], Array]
 
 
 def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:

@@ -86,7 +86,7 @@ def make_step(
         learned = optax.apply_updates(learned, updates)
         new = TrainState(state.step + 1, learned["delta"], learned["weights"], memory, stats, opt_state, state.key)
         ours = {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
-        if clash := sorted(ours.keys() & metrics.keys()):
+        if clash := sorted({"step", *ours} & metrics.keys()):
             raise InputError(f"the objective names a metric {clash[0]!r}, as the step does; rename the term or metric")
         return new, ours | metrics
 

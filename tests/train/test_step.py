@@ -168,7 +168,7 @@ def test_an_unknown_view_is_refused() -> None:
         step.init(KEY, PARAMS, BATCH)
 
 
-@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "step"])
 def test_a_term_named_as_a_metric_of_the_step_is_refused(name: str) -> None:
     step = ft.make_step(linear, ft.full(), ft.combine(**{name: ft.cross_entropy("source")}), optax.sgd(0.1))
     frozen, state = step.init(KEY, PARAMS, BATCH)
