@@ -77,6 +77,7 @@ class Config:
 
 def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     """Trains one method with one seed and measures it."""
+    ft.enable_compile_cache()
     method = METHODS[key]
     model = ft.load_model("minilm", task="classify", labels=["negative", "positive"], seed=seed)
     movies = ft.data.sentiment("movies")
@@ -87,7 +88,8 @@ def run(config: Config, key: str, seed: int) -> dict[str, Any]:
 
     chosen = np.random.default_rng(0).permutation(len(movies.train))[: config.rows].tolist()
     train, test = tokens(movies.train.take(chosen)), tokens(movies.test)
-    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=(32, config.max_length))
+    lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
+    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
     steps = config.epochs * batches.steps_per_epoch
 
     step = ft.make_step(
@@ -99,9 +101,7 @@ def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     minutes = (time.perf_counter() - start) / 60
 
     params = method.adaptation.bind(frozen.model, state.delta)
-    scores = ft.evaluate(
-        model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=(32, config.max_length))
-    )
+    scores = ft.evaluate(model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=lengths))
     return {
         "method": key,
         "seed": seed,

@@ -17,6 +17,7 @@ from .objectives import cross_entropy as cross_entropy
 from .objectives import mean_squared_error as mean_squared_error
 from .train import adamw as adamw
 from .train import data_parallel as data_parallel
+from .train import enable_compile_cache as enable_compile_cache
 from .train import evaluate as evaluate
 from .train import fit as fit
 from .train import fully_sharded as fully_sharded
