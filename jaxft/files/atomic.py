@@ -71,6 +71,7 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(temporary.stat().st_mode & 0o666)  # safetensors writes for the owner alone
                 _flush(file)
         _refuse_occupied(target, replace)
         if target.is_dir():

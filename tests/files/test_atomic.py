@@ -89,3 +89,10 @@ def test_a_parent_that_cannot_be_written_to_is_refused(tmp_path: Path, writer):
     with pytest.raises(InputError, match="not a writable directory"), writer(tmp_path / "file" / "inside"):
         pass
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_written_for_the_owner_alone_get_the_usual_permissions(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "model") as temporary:
+        (temporary / "private").touch(mode=0o600)
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "model" / "private").stat().st_mode == (tmp_path / "usual").stat().st_mode
