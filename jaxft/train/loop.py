@@ -116,6 +116,8 @@ def fit(
     _check(steps=steps, log_every=log_every, evaluate_every=evaluate_every, save_every=save_every)
     if best is not None and evaluate is None:
         raise InputError(f"the best checkpoint by {best!r} is asked for, but there is no evaluation: pass evaluate")
+    if best_mode not in ("max", "min"):
+        raise InputError(f"best_mode is 'max' or 'min', but is {best_mode!r}")
     root = None if directory is None else _open_directory(Path(directory).absolute(), resume)
     update, frozen, state = _prepare(step, frozen, state, placement)
     with (

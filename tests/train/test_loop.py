@@ -179,6 +179,7 @@ def test_resuming_an_empty_directory_begins_at_the_start(tmp_path):
         ({"evaluate_every": -2}, "evaluate_every is a number of steps"),
         ({"best": "accuracy"}, "there is no evaluation"),
         ({"best": "acuracy", "evaluate": accuracy}, "nearest: accuracy"),
+        ({"best_mode": "maximum"}, "'max' or 'min', but is 'maximum'"),
     ],
 )
 def test_wrong_options_are_refused(options, said):
