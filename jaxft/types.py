@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ Params = Any
 Mask = Any
 """A tree of the structure of the params with a bool at every leaf."""
 Selector = Callable[[Params], Mask]
-Choice = Selector | str | Iterable[str]
+Choice = Selector | str | Sequence[str]
 """What a person may write for a selector: one, a glob, or several globs."""
 Frozen = Any
 """Arrays that an adaptation or objective needs and never changes."""
@@ -99,7 +99,7 @@ class Objective(NamedTuple):
     """What is minimised.
 
     Attributes:
-        init: ``init(key, context) -> (frozen, weights, memory)``.
+        init: ``init(key, context) -> (frozen, weights, memory)``; pure, and traced once more for shapes.
         apply: ``apply(frozen, weights, memory, context) -> (loss, (memory, metrics))``.
     """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from jaxft.types import Adaptation, Delta, Frozen, Params
+from jaxft.trees import join
+from jaxft.types import Adaptation, Delta, Frozen, Params, PyTree
 from jaxft.weights import materialise_all
 
 
-def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> Params:
+def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta, *, stats: PyTree = None) -> Params:
     """Returns the params of the adapted model with every structured weight as one array.
 
     The sum of base and update is computed in float32 and returned in the dtype of the base.
@@ -15,6 +16,7 @@ def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> Params:
         adaptation: the adaptation that made frozen and delta.
         frozen: as returned by ``adaptation.init``, or ``frozen.model`` of a step.
         delta: the trained arrays.
+        stats: running statistics, ``state.stats`` of a step; None for a model without.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -24,4 +26,5 @@ def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> Params:
         >>> merge(adaptation, frozen, {"kernel": {"a": jnp.ones((2, 1)), "b": jnp.ones((1, 3))}})["kernel"][0]
         Array([2., 2., 2.], dtype=float32)
     """
-    return materialise_all(adaptation.bind(frozen, delta))
+    params = adaptation.bind(frozen, delta)
+    return materialise_all(params if stats is None else join(stats, params))

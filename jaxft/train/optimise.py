@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import optax
 
 from jaxft.errors import InputError
@@ -12,7 +14,8 @@ from jaxft.types import Mask, PyTree
 def decayed(tree: PyTree) -> Mask:
     """A mask of the leaves that weight decay applies to: all but biases and the scales of normalisation layers.
 
-    A leaf is left out when its last key is "bias" or "scale" or when a key on its path contains "norm".
+    A leaf is left out when its last key is "bias" or "scale", or when a word on its path ends in "norm" or is "ln", as
+    in "layernorm", "LayerNorm_0" or "ln_f".
 
     Example:
         >>> decayed({"query": {"kernel": 0, "bias": 0}, "norm": {"scale": 0}})
@@ -20,8 +23,9 @@ def decayed(tree: PyTree) -> Mask:
     """
 
     def decays(path: str, leaf: object) -> bool:
-        keys = path.lower().split("/")
-        return keys[-1] not in ("bias", "scale") and not any("norm" in key for key in keys)
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", path)
+        normalises = any(word == "ln" or word.endswith("norm") for word in map(str.lower, words))
+        return path.split("/")[-1] not in ("bias", "scale") and not normalises
 
     return map_with_path(decays, tree)
 

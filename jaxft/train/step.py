@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
-from jaxft.trees import leaf_paths, map_with_path, partition
+from jaxft.trees import join, leaf_paths, map_with_path, partition
 from jaxft.types import (
     Adaptation,
     Batch,
@@ -63,7 +63,7 @@ def make_step(
         frozen, delta = adaptation.init(adapt_key, params)
         delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
         init_key, forward_key, context_key = jax.random.split(objective_key, 3)
-        forward = _Forward(apply, join_stats(adaptation.bind(frozen, delta), stats), batch, forward_key)
+        forward = _Forward(apply, adaptation.bind(frozen, delta), stats, batch, forward_key)
         context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
         objective_frozen, weights, memory = objective.init(init_key, context)
         opt_state = optimizer.init({"delta": delta, "weights": weights})
@@ -75,10 +75,10 @@ def make_step(
 
         def loss_of(learned: dict[str, PyTree]) -> tuple[jax.Array, Any]:
             params = adaptation.bind(frozen.model, learned["delta"], key=bind_key)
-            forward = _Forward(apply, join_stats(params, state.stats), batch, forward_key)
+            forward = _Forward(apply, params, state.stats, batch, forward_key)
             context = Context(forward, batch, learned["delta"], state.step, objective_key)
             loss, (memory, metrics) = objective.apply(frozen.objective, learned["weights"], state.memory, context)
-            return loss, (memory, metrics, forward.stats(state.stats))
+            return loss, (memory, metrics, forward.stats)
 
         learned = {"delta": state.delta, "weights": state.weights}
         (loss, (memory, metrics, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(learned)
@@ -94,12 +94,15 @@ def make_step(
 
 
 class _Forward:
-    """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next."""
+    """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next.
 
-    def __init__(self, apply: Callable[..., Any], params: Params, batch: Batch, key: Key):
+    ``stats`` are those of now, ``found`` what the model returned, by path.
+    """
+
+    def __init__(self, apply: Callable[..., Any], params: Params, stats: PyTree, batch: Batch, key: Key):
         self._apply, self._params, self._batch, self._key = apply, params, batch, key
+        self.stats, self.found = stats, dict[str, jax.Array]()
         self._cache: dict[str | None, Outputs] = {}
-        self._stats: PyTree = None
         self._runs = 0
 
     def __call__(
@@ -110,38 +113,31 @@ class _Forward:
             return self._cache[view]
         if view is not None and view not in self._batch:
             raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(self._batch)}")
-        inputs = {**(self._batch if view is None else self._batch[view]), **changes}
-        inputs = {name: value for name, value in inputs.items() if name not in ("labels", "mask")}
+        inputs = _for_the_model({**(self._batch if view is None else self._batch[view]), **changes})
         run_key = jax.random.fold_in(self._key, self._runs) if key is None else key
         self._runs += 1
-        outputs = as_outputs(self._apply(join_stats(self._params, self._stats), inputs, train=train, key=run_key))
+        params = self._params if self.stats is None else join(self.stats, self._params)
+        outputs = as_outputs(self._apply(params, inputs, train=train, key=run_key))
         if outputs.stats is not None:
-            self._stats = jax.lax.stop_gradient(outputs.stats)
+            self.found |= leaf_paths(jax.lax.stop_gradient(outputs.stats))
+            self.stats = map_with_path(lambda path, leaf: self.found.get(path, leaf), self.stats)
         if plain:
             self._cache[view] = outputs
         return outputs
 
-    def stats(self, before: PyTree) -> PyTree:
-        """The newest running statistics."""
-        return before if self._stats is None else self._stats
+
+def _for_the_model(batch: Batch) -> dict[str, Any]:
+    """The batch, or each of its views, without labels and mask."""
+    return {
+        name: _for_the_model(value) if isinstance(value, Mapping) else value
+        for name, value in batch.items()
+        if name not in ("labels", "mask")
+    }
 
 
 def as_outputs(result: Any) -> Outputs:
     """Takes a bare array from a plain function as logits."""
     return result if isinstance(result, Outputs) else Outputs(logits=result)
-
-
-def join_stats(params: Params, stats: PyTree) -> Params:
-    """Puts running statistics, a nested dict at their paths, back among the params."""
-    if not stats:
-        return params
-    return {
-        **params,
-        **{
-            name: join_stats(params.get(name) or {}, value) if isinstance(value, dict) else value
-            for name, value in stats.items()
-        },
-    }
 
 
 def _take_stats(
@@ -151,24 +147,16 @@ def _take_stats(
 
     def probe(params: Params, batch: Batch) -> PyTree:
         key = jax.random.key(0)
-        forward = _Forward(model_apply, params, batch, key)
+        forward = _Forward(model_apply, params, None, batch, key)
         context = Context(forward, batch, params, jnp.zeros((), jnp.int32), key)
         objective.apply(*objective.init(key, context), context)
-        return forward.stats(None)
+        return forward.found
 
-    names = leaf_paths(jax.eval_shape(probe, params, batch))
+    names = jax.eval_shape(probe, params, batch)
     if not names:
         return params, None
     stats, rest = partition(params, map_with_path(lambda path, _: path in names, params))
     missing = names.keys() - leaf_paths(stats).keys()
     if missing:
         raise InputError(f"the model returns running statistics at {sorted(missing)}, which its params do not have")
-    return rest, _pruned(stats)
-
-
-def _pruned(tree: PyTree) -> PyTree:
-    """Leaves out the empty places of a nested dict, and the dicts that hold nothing else."""
-    if not isinstance(tree, dict):
-        return tree
-    kept = {name: value for name, part in tree.items() if (value := _pruned(part)) is not None}
-    return kept or None
+    return rest, stats

@@ -37,6 +37,12 @@ class Selection:
     def __and__(self, other: Choice) -> Selection:
         return _both(self, other, "&", lambda a, b: a and b)
 
+    def __ror__(self, other: Choice) -> Selection:
+        return self | other
+
+    def __rand__(self, other: Choice) -> Selection:
+        return self & other
+
     def __invert__(self) -> Selection:
         return Selection(lambda params: jax.tree.map(lambda a: not a, self._mask(params)), f"~{self._description}")
 

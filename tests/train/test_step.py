@@ -121,6 +121,9 @@ def test_running_statistics_are_state_that_no_gradient_reaches() -> None:
         state, _ = jax.jit(step.update)(frozen, state, BATCH)
         mean = 0.5 * mean + 0.5 * np.array([2.0, 3.0])
         np.testing.assert_allclose(state.stats["norm"]["mean"], mean, rtol=1e-6)
+    merged = ft.merge(ft.full(), frozen.model, state.delta, stats=state.stats)
+    np.testing.assert_allclose(merged["norm"]["mean"], mean, rtol=1e-6)
+    assert ft.evaluate(normalised, merged, [BATCH["source"]])["accuracy"] >= 0
 
 
 def test_statistics_pass_from_one_view_to_the_next() -> None:
@@ -215,3 +218,15 @@ def test_a_donated_state_leaves_the_base_alone() -> None:
     frozen, state = step.init(KEY, params, BATCH)
     jax.jit(step.update, donate_argnums=1)(frozen, state, BATCH)
     np.testing.assert_array_equal(params["kernel"], np.eye(2))
+
+
+def test_labels_of_views_do_not_reach_a_model_that_takes_them_all() -> None:
+    seen: list[Any] = []
+
+    def curious(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+        seen.append(jax.tree.map(jnp.shape, batch))
+        return linear(params, batch["source"])
+
+    step = ft.make_step(curious, ft.full(), asking(lambda context: context.forward().logits.sum()), optax.sgd(0.1))
+    step.init(KEY, PARAMS, BATCH)
+    assert seen[0] == {"source": {"x": (3, 2)}, "target": {"x": (3, 2)}}

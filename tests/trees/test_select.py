@@ -140,3 +140,8 @@ def test_a_path_with_any_key_starred_still_matches(keys: list[str], data: st.Dat
     assert first_match(["/".join(["**", *keys[index:]])], path)
     assert first_match(["/".join([*keys[:index], "**"])], path)
     assert not first_match([f"{path}/more"], path)
+
+
+def test_strings_combine_from_either_side() -> None:
+    assert chosen("head/*" & ft.glob("**/bias")) == ["head/bias"]
+    assert set(chosen("stack/**" | ft.glob("head/**"))) == {"stack/0/w", "stack/1/0/w", "head/bias", "head/kernel"}
