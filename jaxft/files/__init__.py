@@ -6,6 +6,7 @@ from jaxft.files.archive import extract
 from jaxft.files.assets import ASSETS, Asset, AssetStatus, fetch, listing, verify
 from jaxft.files.atomic import atomic_directory, atomic_file
 from jaxft.files.cache import cache_dir
+from jaxft.files.json_object import read_json_object
 
 __all__ = [
     "ASSETS",
@@ -17,5 +18,6 @@ __all__ = [
     "extract",
     "fetch",
     "listing",
+    "read_json_object",
     "verify",
 ]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from jaxft.errors import InputError, nearest
-from jaxft.files import ASSETS, atomic_directory, fetch
+from jaxft.files import ASSETS, atomic_directory, fetch, read_json_object
 from jaxft.models.config import ModelConfig, config_to_hf
-from jaxft.models.keys import IGNORED, PREFIX, Entry, entries, is_head
+from jaxft.models.keys import IGNORED, PREFIX, Entry, entries, file_entries, is_head
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     if not path.is_file():
         raise InputError(f"{directory} holds no config.json: expected a Hugging Face model directory")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): write or fetch it again") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path} must hold a JSON object; it holds a {type(raw).__name__}")
-    return raw
+    return read_json_object(path)
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -212,12 +206,10 @@ def write(
     """
     from safetensors.numpy import save_file
 
-    prefix = PREFIX if config.num_labels and config.pooling == "cls" else ""
     tensors = {}
-    for entry in entries(config):
+    for entry in file_entries(config):
         array = np.asarray(arrays[entry.path], dtype=np.float32)
-        name = entry.name if entry.name.startswith("classifier.") else prefix + entry.name
-        tensors[name] = np.ascontiguousarray(array.T if entry.transpose else array)
+        tensors[entry.name] = np.ascontiguousarray(array.T if entry.transpose else array)
     with atomic_directory(directory) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(config_to_hf(config), indent=2, sort_keys=True, ensure_ascii=False)

@@ -77,6 +77,20 @@ def entries(config: ModelConfig) -> list[Entry]:
     return found
 
 
+def is_classifier(config: ModelConfig) -> bool:
+    """Whether Hugging Face has a class with the head: only on the pooled first token."""
+    return config.num_labels > 0 and config.pooling == "cls"
+
+
+def file_entries(config: ModelConfig) -> list[Entry]:
+    """Every array of the model, named as in a file of the Hugging Face class that holds it."""
+    prefix = PREFIX if is_classifier(config) else ""
+    return [
+        entry if entry.name.startswith(f"{_HEAD[1]}.") else entry._replace(name=prefix + entry.name)
+        for entry in entries(config)
+    ]
+
+
 def is_head(entry: Entry) -> bool:
     """Whether the array may be absent from a pretrained file and start fresh: the head's and the pooler's."""
     return entry.path.startswith((f"{_HEAD[0]}/", f"{_POOLER[0]}/"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxft.errors import InputError, nearest
 from jaxft.models.config import ModelConfig, config_from_hf
-from jaxft.models.keys import PREFIX, Entry, entries
+from jaxft.models.keys import PREFIX, Entry, entries, file_entries
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,21 +37,9 @@ def family_config(shapes: Shapes, config: ModelConfig | None) -> ModelConfig | N
     return config
 
 
-def is_classifier(config: ModelConfig | None) -> bool:
-    """Whether Hugging Face has a class with the head: only on the pooled first token."""
-    return config is not None and config.num_labels > 0 and config.pooling == "cls"
-
-
 def named_entries(shapes: Shapes, config: ModelConfig | None) -> list[Entry]:
     """Every array with its full name there; without a configuration our own paths, joined by dots, are the names."""
-    if config is None:
-        found = [_own(path, shape) for path, shape in shapes.items()]
-    else:
-        prefix = PREFIX if is_classifier(config) else ""
-        found = [
-            entry if entry.name.startswith("classifier.") else entry._replace(name=prefix + entry.name)
-            for entry in entries(config)
-        ]
+    found = [_own(path, shape) for path, shape in shapes.items()] if config is None else file_entries(config)
     by_name: dict[str, str] = {}
     for entry in found:
         if by_name.setdefault(entry.name, entry.path) != entry.path:

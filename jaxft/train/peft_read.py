@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxft.errors import InputError, nearest
+from jaxft.files import read_json_object
 from jaxft.models.keys import Entry
 from jaxft.train.peft_names import module_of, unknown_module
 from jaxft.train.peft_save import CONFIG, NOTES, PREFIX, WEIGHTS
@@ -52,7 +52,7 @@ def read_fields(place: Path) -> dict[str, Any]:
     path = place / CONFIG
     if not path.is_file():
         raise InputError(f"{place} holds no {CONFIG}: expected the directory of a PEFT adapter")
-    fields = _read_object(path)
+    fields = read_json_object(path)
     if fields.get("peft_type") != "LORA":
         raise InputError(f"{path} has peft_type {fields.get('peft_type')!r}; 'LORA' is the one supported")
     if used := [name for name in _UNSUPPORTED if fields.get(name)]:
@@ -69,17 +69,7 @@ def read_fields(place: Path) -> dict[str, Any]:
 def read_notes(place: Path) -> dict[str, Any]:
     """What :func:`save_adapter` noted beside the two files; PEFT leaves no notes, and all that it stores learned."""
     notes: dict[str, Any] = {"base": None, "frozen": []}
-    return notes | (_read_object(place / NOTES) if (place / NOTES).is_file() else {})
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): write or fetch it again") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path} must hold a JSON object; it holds a {type(fields).__name__}")
-    return fields
+    return notes | (read_json_object(place / NOTES) if (place / NOTES).is_file() else {})
 
 
 def read_tensors(place: Path) -> dict[str, Array]:

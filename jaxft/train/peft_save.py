@@ -14,8 +14,8 @@ import numpy as np
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
 from jaxft.models.config import ModelConfig
-from jaxft.models.keys import Entry
-from jaxft.train.peft_names import family_config, is_classifier, is_embedding, module_of, named_entries
+from jaxft.models.keys import Entry, is_classifier
+from jaxft.train.peft_names import family_config, is_embedding, module_of, named_entries
 from jaxft.trees import fingerprint, leaf_paths
 from jaxft.types import Adaptation, Delta, Frozen
 from jaxft.weights import LowRank, is_structured
