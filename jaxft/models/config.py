@@ -86,6 +86,7 @@ def config_from_hf(
         )
     values = {ours: raw[theirs] for ours, theirs in _BERT_FIELDS.items()}
     values |= {ours: raw.get(theirs, default) for ours, (theirs, default) in _BERT_DEFAULTS.items()}
+    _refuse_unusable(values)
     dropout = raw.get("classifier_dropout")
     names = _labels(raw, task, num_labels, labels)
     return ModelConfig(
@@ -129,16 +130,31 @@ def saved_pooling(raw: Mapping[str, Any]) -> str | None:
     ours = raw.get("jaxft")
     if isinstance(ours, Mapping) and "pooling" in ours:
         return str(ours["pooling"])
-    return "cls" if "BertForSequenceClassification" in (raw.get("architectures") or ()) else None
+    return "cls" if _is_classifier(raw) else None
 
 
 def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the outputs of a directory's head; empty when it has none."""
     saved = raw.get("id2label")
     if isinstance(saved, Mapping):
-        return tuple(str(saved[key]) for key in sorted(saved, key=int))
-    classifier = "BertForSequenceClassification" in (raw.get("architectures") or ())
-    return ("LABEL_0", "LABEL_1") if classifier else ()  # Hugging Face leaves its default out of the file
+        try:
+            return tuple(str(saved[key]) for key in sorted(saved, key=int))
+        except ValueError as error:
+            raise InputError(f"the keys of id2label in config.json must be whole numbers; got {list(saved)}") from error
+    return ("LABEL_0", "LABEL_1") if _is_classifier(raw) else ()  # Hugging Face leaves its default out of the file
+
+
+def saved_task(raw: Mapping[str, Any]) -> str:
+    """What a directory's head was trained for; a head of one output that says nothing is a regression, as there."""
+    ours = raw.get("jaxft")
+    if isinstance(ours, Mapping) and "task" in ours:
+        return str(ours["task"])
+    problem = raw.get("problem_type")
+    return "regress" if problem == "regression" or (problem is None and len(saved_labels(raw)) == 1) else "classify"
+
+
+def _is_classifier(raw: Mapping[str, Any]) -> bool:
+    return "BertForSequenceClassification" in str(raw.get("architectures"))
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> str:
@@ -154,8 +170,20 @@ def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
         raise InputError("expected a BERT encoder; this config.json describes a decoder (is_decoder)")
     check_choice("hidden_act", raw.get("hidden_act", "gelu"), ACTIVATIONS)
-    size, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
-    if size and heads and size % heads:
+
+
+def _refuse_unusable(values: Mapping[str, Any]) -> None:
+    """Refuses numbers no model can be built from, under the names they have in the file."""
+    names = _BERT_FIELDS | {ours: theirs for ours, (theirs, _) in _BERT_DEFAULTS.items()}
+    for ours, theirs in names.items():
+        value = values[ours]
+        if ours in (*_BERT_FIELDS, "token_types"):
+            if type(value) is not int or value < 1:
+                raise InputError(f"{theirs} in config.json must be a whole number from 1 up; got {value!r}")
+        elif ours != "activation" and (type(value) not in (int, float) or not value >= 0):
+            raise InputError(f"{theirs} in config.json must be a number from 0 up; got {value!r}")
+    size, heads = values["hidden_size"], values["num_heads"]
+    if size % heads:
         raise InputError(
             f"hidden_size {size} is not a multiple of num_attention_heads {heads}: the config.json is damaged"
         )

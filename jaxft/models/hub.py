@@ -49,12 +49,14 @@ def resolve(source: str | os.PathLike[str]) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
     except RepositoryNotFoundError as error:
         raise InputError(f"the hub has no public model {name!r}, and there is no such directory") from error
+    except HFValidationError as error:
+        raise InputError(f"{name!r} is no asset, no directory, and no name the hub allows: {error}") from error
     except (HfHubHTTPError, OSError) as error:
         raise InputError(
             f"{name!r} is no asset and no directory, and the hub could not be reached for it: "
@@ -177,14 +179,20 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
     """The directory's tokenizer, or None when it has none.
 
     Raises:
-        InputError: its vocabulary is larger than the model's, so that some ids would have no embedding.
+        InputError: its files are damaged, or its vocabulary is larger than the model's, so that some ids would have
+            no embedding.
     """
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
         return None
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it advises to install torch, which is not needed
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # damage surfaces as whatever its reader stumbled over
+        raise InputError(
+            f"the tokenizer in {directory} cannot be read ({' '.join(str(error).split())[:200]}): fetch it again"
+        ) from error
     if len(tokenizer) > config.vocab_size:
         raise InputError(
             f"the tokenizer in {directory} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "

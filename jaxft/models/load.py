@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.models.config import ModelConfig, config_from_hf, saved_labels, saved_pooling
+from jaxft.models.config import ModelConfig, config_from_hf, saved_labels, saved_pooling, saved_task
 from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
 from jaxft.models.keys import entries
 from jaxft.trees import leaf_paths
@@ -47,7 +47,7 @@ def load_model(
         pooling: "mean" of the last hidden states or "cls", as :class:`ModelConfig` says; None is what the files
             say, else "mean".
         remat: recompute each layer in the backward pass in place of storing it.
-        labels: a name for each output.
+        labels: a name for each output; the outputs of a head in the files that has these names come in this order.
         seed: of a fresh head.
 
     Raises:
@@ -64,7 +64,7 @@ def load_model(
     config = config_from_hf(raw, task=task, num_labels=num_labels, labels=labels, pooling=pooling)
     arrays = read_arrays(directory)
     found = match(config, arrays, _fits_head(raw, config), directory)
-    params = _params(config, found, seed)
+    params = _params(config, _in_order(found, saved_labels(raw), config.labels), seed)
     return Model(_apply(config, dtype, remat), params, config, read_tokenizer(directory, config))
 
 
@@ -99,18 +99,16 @@ def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
 
 def _fits_head(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether the head in the files reads the same features and gives the same outputs."""
-    ours = raw.get("jaxft")
-    task = ours.get("task") if isinstance(ours, Mapping) else None
-    if task is None:
-        task = "regress" if raw.get("problem_type") == "regression" else "classify"
-    saved = saved_labels(raw)
-    fits = saved_pooling(raw) == config.pooling and task == config.task and len(saved) == config.num_labels
-    if fits and saved != config.labels and set(saved) == set(config.labels):
-        raise InputError(
-            f"the head's outputs are {', '.join(saved)} in this order; got labels {', '.join(config.labels)}: "
-            "name them in the order of the head, or leave labels out"
-        )
-    return fits
+    same_task = saved_pooling(raw) == config.pooling and saved_task(raw) == config.task
+    return same_task and len(saved_labels(raw)) == config.num_labels
+
+
+def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of the files with the head's outputs in the order the labels are asked for."""
+    if saved == labels or sorted(saved) != sorted(labels):
+        return found
+    order = [saved.index(label) for label in labels]
+    return found | {path: found[path][..., order] for path in ("head/kernel", "head/bias") if path in found}
 
 
 def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:

@@ -181,12 +181,36 @@ def test_a_head_for_something_else_is_not_reused(directory: Path, caplog: pytest
         assert "fresh, not pretrained (seed 0): head" in caplog.text
 
 
+def test_the_outputs_of_a_head_follow_the_labels(directory: Path):
+    batch = {"input_ids": np.array([[2, 5, 7]])}
+    model = load_model(directory, task="classify")
+    turned = load_model(directory, task="classify", labels=["LABEL_1", "LABEL_2", "LABEL_0"])
+    expected = model.apply(model.params, batch).logits[:, [1, 2, 0]]
+    np.testing.assert_array_equal(turned.apply(turned.params, batch).logits, expected)
+    renamed = load_model(directory, task="classify", labels=["a", "b", "c"])
+    assert same(renamed, model)
+
+
+def test_labels_are_in_the_order_of_their_numbers(directory: Path):
+    edit_config(directory, id2label={"2": "good", "0": "bad", "1": "fair"})
+    assert load_model(directory, task="classify").config.labels == ("bad", "fair", "good")
+
+
+def test_a_head_of_one_output_that_says_nothing_is_a_regression(directory: Path, caplog: pytest.LogCaptureFixture):
+    def narrow(arrays: dict[str, np.ndarray]) -> None:
+        for name in ("classifier.weight", "classifier.bias"):
+            arrays[name] = arrays[name][:1]
+
+    edit_weights(directory, narrow)
+    edit_config(directory, id2label={"0": "LABEL_0"}, problem_type=None)
+    model = load_model(directory, task="regress")
+    assert caplog.text == ""
+    np.testing.assert_array_equal(
+        model.params["head"]["kernel"], load_file(directory / "model.safetensors")["classifier.weight"].T
+    )
+
+
 # What is wrong with a directory, and what is said about it.
-
-
-def test_labels_in_another_order_than_the_heads(directory: Path):
-    with pytest.raises(InputError, match="LABEL_0, LABEL_1, LABEL_2 in this order"):
-        load_model(directory, task="classify", labels=["LABEL_1", "LABEL_0", "LABEL_2"])
 
 
 def test_a_head_that_is_not_what_its_config_says(directory: Path):
@@ -252,6 +276,13 @@ def test_a_config_that_cannot_be_read(directory: Path, text: str | None, message
         ({"is_decoder": True}, "decoder"),
         ({"hidden_act": "gelu_fast"}, "hidden_act must be one of .*nearest"),
         ({"num_attention_heads": 5}, "not a multiple"),
+        ({"num_attention_heads": 0}, "num_attention_heads in config.json must be a whole number from 1 up; got 0"),
+        ({"hidden_size": "24"}, "hidden_size in config.json must be a whole number from 1 up; got '24'"),
+        ({"max_position_embeddings": None}, "max_position_embeddings in config.json must be a whole number"),
+        ({"type_vocab_size": 0}, "type_vocab_size in config.json must be a whole number"),
+        ({"layer_norm_eps": None}, "layer_norm_eps in config.json must be a number from 0 up; got None"),
+        ({"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob in config.json must be a number"),
+        ({"id2label": {"bad": 0, "good": 1}}, "keys of id2label in config.json must be whole numbers"),
     ],
 )
 def test_an_unsupported_architecture(directory: Path, changes: dict[str, object], message: str):
@@ -296,6 +327,14 @@ def test_a_tokenizer_of_another_model(directory: Path):
         load_model(directory, task="classify")
 
 
+def test_a_damaged_tokenizer(directory: Path):
+    load_model("minilm", task="features").tokenizer.save_pretrained(directory)
+    file = directory / "tokenizer.json"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"the tokenizer in .* cannot be read"):
+        load_model(directory, task="classify")
+
+
 @pytest.mark.parametrize("source", ["mini-lm", "no/such/directory", "./nothing", Path("nothing"), ""])
 def test_an_unknown_source_names_the_nearest(source: str | Path):
     with pytest.raises(InputError, match=r"unknown model.*nearest: minilm"):
@@ -326,6 +365,11 @@ def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(InputError, match=r"'owner/name'.*hub could not be reached"):
         load_model("owner/name", task="features")
+
+
+def test_a_name_the_hub_does_not_allow():
+    with pytest.raises(InputError, match=r"'owner/name\.git' is no asset, no directory, and no name the hub allows"):
+        load_model("owner/name.git", task="features")
 
 
 def test_nothing_is_overwritten(tmp_path: Path):
