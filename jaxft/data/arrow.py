@@ -45,10 +45,13 @@ def parquet_rows(path: Path) -> dict[str, list[Any]]:
         InputError: the file is damaged or no Parquet file.
     """
     import datasets
+    import pyarrow.parquet
 
     # datasets writes an Arrow copy of what it reads; memory holds the table, so the copy is temporary.
     with tempfile.TemporaryDirectory(prefix="jaxft-") as directory, _quiet():
         try:
+            if not pyarrow.parquet.read_metadata(path).num_rows:  # datasets calls such a file damaged
+                return {name: [] for name in pyarrow.parquet.read_schema(path).names}
             table = datasets.Dataset.from_parquet(str(path), cache_dir=directory, keep_in_memory=True)
         except Exception as error:
             reason = str(error.__cause__ or error).splitlines()[0]

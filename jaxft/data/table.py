@@ -134,6 +134,8 @@ def check_labels(table: Table) -> None:
     for row, label in enumerate(table["label"]):
         if not isinstance(label, str | Real):
             raise InputError(f"a label must be text or a number, but {table.where(row)} has {label!r}")
+        if isinstance(label, str) and not _encodes(label):
+            raise InputError(f"'label' in {table.where(row)} holds half of a surrogate pair, which is no character")
 
 
 def _check_text_column(table: Table, name: str) -> None:

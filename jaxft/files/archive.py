@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -51,10 +54,9 @@ def extract(archive: Path, members: Mapping[str, str], directory: Path) -> list[
                 with files[member]() as source, open(path, "wb") as sink:
                     shutil.copyfileobj(source, sink)
                 written.append(path)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-            raise InputError(
-                f"{archive.name} is not a readable zip or tar archive ({error}): fetch it again"
-            ) from error
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            said = " ".join(str(error).split())
+            raise InputError(f"{archive.name} is not a readable zip or tar archive ({said}): fetch it again") from error
     return written
 
 
@@ -76,7 +78,7 @@ def _open(archive: Path, stack: ExitStack) -> dict[str, _Opener]:
     if zipfile.is_zipfile(archive):
         source = stack.enter_context(zipfile.ZipFile(archive))
         names = source.namelist()
-        regular = [name for name in names if not name.endswith("/")]
+        regular = [entry.filename for entry in source.infolist() if not (entry.is_dir() or _is_link(entry))]
     else:
         source = stack.enter_context(tarfile.TarFile.open(archive))
         entries = source.getmembers()
@@ -85,6 +87,10 @@ def _open(archive: Path, stack: ExitStack) -> dict[str, _Opener]:
     for name in names:
         _refuse_escape(name, archive)
     return {name: _Opener(source, name) for name in regular}
+
+
+def _is_link(entry: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(entry.external_attr >> 16)
 
 
 def _refuse_escape(name: str, archive: Path) -> None:

@@ -106,11 +106,11 @@ def fetch(name: str, *, refresh: bool = False) -> Path:
 
     asset = _asset(name)
     directory = _directory(name, asset)
-    if not refresh and _is_whole(directory):
+    if not refresh and _is_whole(directory, asset):
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.parent / f"{directory.name}.lock"):
-        if not refresh and _is_whole(directory):
+        if not refresh and _is_whole(directory, asset):
             return directory
         with atomic_directory(directory, replace=True) as temporary:
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch.") as room:
@@ -162,7 +162,7 @@ def listing() -> list[AssetStatus]:
     found = []
     for name, asset in ASSETS.items():
         directory = _directory(name, asset)
-        found.append(AssetStatus(name, asset, directory if _is_whole(directory) else None))
+        found.append(AssetStatus(name, asset, directory if _is_whole(directory, asset) else None))
     return found
 
 
@@ -184,12 +184,16 @@ def _manifest(directory: Path) -> dict[str, dict[str, object]] | None:
     return members if isinstance(members, dict) else None
 
 
-def _is_whole(directory: Path) -> bool:
+def _is_whole(directory: Path, asset: Asset) -> bool:
     """Whether every member is there in its full size; hashing 90 MB at every start would cost too much."""
     record = _manifest(directory)
-    return record is not None and all(
-        (directory / member).is_file() and (directory / member).stat().st_size == expected["bytes"]
-        for member, expected in record.items()
+    return (
+        record is not None
+        and record.keys() == {PurePosixPath(member).name for member in asset.members}
+        and all(
+            (directory / member).is_file() and (directory / member).stat().st_size == expected["bytes"]
+            for member, expected in record.items()
+        )
     )
 
 

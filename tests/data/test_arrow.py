@@ -34,6 +34,17 @@ def test_a_missing_label_in_parquet_is_named_by_its_row(tmp_path):
         read_table(tmp_path / "t.parquet")
 
 
+def test_a_parquet_without_rows_is_said(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(InputError, match="has columns 'text', 'label' but no rows"):
+        read_table(tmp_path / "t.parquet")
+
+
 def test_a_truncated_parquet_is_refused(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

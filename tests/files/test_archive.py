@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import random
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -60,6 +62,32 @@ def test_a_link_is_no_regular_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"no regular file 'link.txt'"):
         extract(tmp_path / "a", {"link.txt": "link.txt"}, tmp_path)
     assert not (tmp_path / "link.txt").exists()
+
+
+def test_a_link_in_a_zip_is_no_regular_file(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a", "w") as made:
+        link = zipfile.ZipInfo("link.txt")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        made.writestr(link, "/etc/hostname")
+    with pytest.raises(InputError, match=r"no regular file 'link.txt'"):
+        extract(tmp_path / "a", {"link.txt": "link.txt"}, tmp_path)
+    assert not (tmp_path / "link.txt").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_damaged_content_is_named(tmp_path: Path, kind: str):
+    path, content = tmp_path / "a", random.Random(0).randbytes(3000).hex().encode()
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+            made.writestr("x", content)
+    else:
+        make("tar", path, {"x": content})
+    damaged = bytearray(path.read_bytes())
+    damaged[1000:1200] = bytes(200)
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="a is not a readable zip or tar archive") as caught:
+        extract(path, {"x": "x"}, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_member_that_is_not_there_is_named_with_the_nearest(tmp_path: Path):

@@ -133,6 +133,14 @@ def test_a_damaged_manifest_means_not_fetched(index: Index):
         verify("tiny")
 
 
+def test_an_asset_that_needs_more_members_than_before_is_fetched_again(index: Index, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ASSETS, "tiny", index.asset._replace(members=("tiny/model/config.json",)))
+    fetch("tiny")
+    monkeypatch.setitem(ASSETS, "tiny", index.asset)
+    assert listing()[-1].directory is None
+    assert (fetch("tiny") / "vocab.txt").is_file()
+
+
 @pytest.mark.parametrize("call", [fetch, verify])
 def test_an_unknown_name_shows_the_nearest(call):
     with pytest.raises(InputError, match=r"unknown asset 'mini-lm'.*nearest: minilm"):
