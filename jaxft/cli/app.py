@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import tyro
@@ -19,9 +20,10 @@ from jaxft.errors import InputError
 
 DESCRIPTION = (
     "Fine-tunes pretrained encoders: the whole model, its top layers, its head, or low-rank updates (LoRA). "
-    "Exit codes: 0 done, 1 training failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM. "
+    "Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM. "
     "JAXFT_DEBUG=1 or --debug, anywhere in the command, shows the traceback of an error."
 )
+_LONGEST = 500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in words or os.environ.get("JAXFT_DEBUG", "") not in ("", "0")
-    logging.basicConfig(format="jaxft: %(message)s")
+    shown = logging.StreamHandler()
+    if not debug:  # what fails in a background thread is raised in ours as well; there it is logged with a traceback
+        shown.addFilter(lambda record: record.name != "absl")
+    logging.basicConfig(format="jaxft: %(message)s", handlers=[shown])
     try:
         _commands().cli(
             prog="jaxft",
@@ -40,15 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=[word for word in words if word != "--debug"],
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
-    except InputError as error:
-        return _ended(error, 2, debug)
-    except KeyboardInterrupt as error:
-        return _ended(error, 130, debug)
-    except Exception as error:
-        code = _stop_code(error)
-        if code is None:
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
             raise
-        return _ended(error, code, debug)
+        code, sentence = _explained(error)
+        print(f"jaxft: {sentence}", file=sys.stderr)
+        return code
     return 0
 
 
@@ -65,17 +67,16 @@ def _commands() -> tyro.extras.SubcommandApp:
     return commands
 
 
-def _stop_code(error: Exception) -> int | None:
-    """The exit code of a training run that ended early; None for an error nobody foresaw."""
-    if "jaxft.train" not in sys.modules:
-        return None
-    from jaxft.train import Interrupted, TrainingStopped
+def _explained(error: BaseException) -> tuple[int, str]:
+    """The exit code and one line; an error nobody foresaw, such as a full disk, is named with its type."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if "jaxft.train" in sys.modules:
+        from jaxft.train import Interrupted, TrainingStopped
 
-    return 143 if isinstance(error, Interrupted) else 1 if isinstance(error, TrainingStopped) else None
-
-
-def _ended(error: BaseException, code: int, debug: bool) -> int:
-    if debug:
-        raise error
-    print(f"jaxft: {str(error) or 'interrupted'}", file=sys.stderr)
-    return code
+        if isinstance(error, TrainingStopped):
+            return 143 if isinstance(error, Interrupted) else 1, str(error)
+    said = textwrap.shorten(str(error), _LONGEST, placeholder=" …")
+    return 1, f"failed with {type(error).__name__}: {said}; --debug shows where"

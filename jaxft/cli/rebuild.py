@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -63,9 +60,7 @@ def load_run(directory: Path, model: str | None = None) -> Trained:
     configuration: dict[str, Any] = dict(record.configuration)
     if model is not None:
         configuration["model"] = located(model)
-    with _quiet_models():
-        base = load_base(configuration, record.labels)
-    recipe = prepare(configuration, base, steps=record.steps)
+    recipe = prepare(configuration, load_base(configuration, record.labels), steps=record.steps)
     if recipe.base != record.base:
         raise InputError(
             f"the run in {directory} was trained on the base model with fingerprint {record.base}, but "
@@ -81,15 +76,3 @@ def restore_run(directory: Path, record: Record, recipe: Recipe) -> Trained:
     chosen: Literal["best", "last"] = "best" if "eval" in record.data else "last"
     restored = restore(directory / "checkpoints", recipe.state, which=chosen, base=record.base)
     return Trained(record, recipe, restored.state, restored.manifest.step, chosen, restored.manifest.metrics)
-
-
-@contextmanager
-def _quiet_models() -> Iterator[None]:
-    """Keeps back that the head is fresh: it is about to be replaced by the one that was trained."""
-    models = logging.getLogger("jaxft.models")
-    former = models.level
-    models.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        models.setLevel(former)

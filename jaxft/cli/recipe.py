@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ class Recipe(NamedTuple):
         step: updates the state.
         frozen: what the step reads.
         state: before the first update.
-        base: fingerprint of the base model without its head, which every run makes anew.
+        base: fingerprint of the base model without its head, which every run trains.
     """
 
     model: Model
@@ -42,14 +44,15 @@ def load_base(configuration: Mapping[str, Any], labels: tuple[str, ...]) -> Mode
     """
     from jaxft.models import load_model
 
-    model = load_model(
-        configuration["model"],
-        task="classify",
-        labels=labels,
-        pooling=configuration["pooling"],
-        dtype=configuration["dtype"],
-        seed=configuration["seed"],
-    )
+    with _quiet_models():
+        model = load_model(
+            configuration["model"],
+            task="classify",
+            labels=labels,
+            pooling=configuration["pooling"],
+            dtype=configuration["dtype"],
+            seed=configuration["seed"],
+        )
     if model.tokenizer is None:
         raise InputError(f"the model {configuration['model']} comes without tokenizer files, so no text can be read")
     return model
@@ -84,3 +87,15 @@ def prepare(configuration: Mapping[str, Any], model: Model, *, steps: int) -> Re
     frozen, state = step.init(jax.random.key(configuration["seed"]), model.params, example)
     base = fingerprint({name: leaf for name, leaf in model.params.items() if name != "head"})
     return Recipe(model, adapt, step, frozen, state, base)
+
+
+@contextmanager
+def _quiet_models() -> Iterator[None]:
+    """Keeps back that the head is fresh: every run trains it."""
+    models = logging.getLogger("jaxft.models")
+    former = models.level
+    models.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        models.setLevel(former)

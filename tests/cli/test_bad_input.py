@@ -202,6 +202,14 @@ def test_a_command_that_is_not_there(jaxft):
     assert (ended.code, "finetune" in ended.err) == (2, True)
 
 
+def test_what_nobody_foresaw_is_one_sentence_too(jaxft, inputs):
+    ended = jaxft("evaluate", "--run", "r" * 300, "--eval", inputs.eval)
+    assert ended.code == 1
+    assert ended.err.startswith("jaxft: failed with OSError: [Errno 36] File name too long")
+    assert ended.err.endswith("; --debug shows where\n")
+    assert ended.err.count("\n") == 1
+
+
 def test_debugging_shows_the_traceback(jaxft, monkeypatch, finetune_words, tmp_path):
     from jaxft import InputError
 

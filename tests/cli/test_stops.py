@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +15,15 @@ from jaxft.cli.rebuild import load_run
 from jaxft.trees import fingerprint
 
 PROGRAM = "import sys; from jaxft.cli import main; sys.exit(main())"
+# As on a full disk: no file can grow beyond three thousand bytes, which a checkpoint does.
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); " + PROGRAM
 LONG = {"epochs": 40, "evaluate_every": 60, "save_every": 5}
 
 
-def start(words):
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(words, program=PROGRAM, **environment):
+    command = [sys.executable, "-c", program, *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment)
 
 
 def wait_for(path, process, seconds=120):
@@ -70,6 +75,24 @@ def test_a_loss_that_is_not_finite(jaxft, finetune_words, tmp_path):
     assert "at step" in message
     assert "lower the learning rate" in message
     assert "Traceback" not in ended.err
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(jaxft, finetune_words, tmp_path):
+    words = finetune_words(tmp_path / "run", method="full", epochs=1)
+    process = start(words, FULL_DISK, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "jax"))  # it would hold torn programs
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    # The threads that wrote the checkpoint may print what they stumble over, in between.
+    assert re.search(r"jaxft: failed with .*File too large.*; --debug shows where", errors), errors
+    assert jaxft(*words, "--resume").code == 0
+
+
+def test_a_refusal_is_the_only_line(finetune_words, tmp_path):
+    process = start(finetune_words(tmp_path / "run", max_length=25))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert printed == ""
+    assert [line[:22] for line in errors.splitlines()] == ["jaxft: max_length must"], errors
 
 
 def test_resuming_what_is_done_changes_nothing(run, jaxft, finetune_words):
