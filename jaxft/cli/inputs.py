@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jaxft.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,12 +26,19 @@ def tokens(model: Model, configuration: Mapping[str, Any], table: Table, labels:
         labels: ``[rows]`` ids, or None.
 
     Raises:
-        InputError: ``--max-length`` is beyond the model's positions, or a text has no token.
+        InputError: ``--max-length`` is beyond the model's positions, a text has no token, or the model knows no pairs.
     """
-    from jaxft.data import check_max_length, tokenise
+    from jaxft.data import Ragged, check_max_length, tokenise
 
     check_max_length(configuration["max_length"], max_positions=model.config.max_positions)
-    return tokenise(model.tokenizer, table, max_length=configuration["max_length"], labels=labels)
+    dataset = tokenise(model.tokenizer, table, max_length=configuration["max_length"], labels=labels)
+    kinds = dataset.columns.get("token_type_ids")
+    if isinstance(kinds, Ragged) and kinds.values.max() >= model.config.token_types:
+        raise InputError(
+            f"{table.source} has pairs of texts, but the model {configuration['model']} cannot tell a first text from "
+            f"a second: it has {model.config.token_types} token type; join each pair in the column 'text'"
+        )
+    return dataset
 
 
 def buckets(max_length: int) -> tuple[int, ...]:

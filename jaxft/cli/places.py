@@ -16,7 +16,8 @@ def check_run_directory(out: Path, *, resume: bool) -> None:
         InputError: it is a file, cannot be written, holds something else, or holds a run that is not resumed.
     """
     check_directory(out)
-    if out.is_dir() and any(out.iterdir()):
+    # A run killed while it wrote its first file leaves that file's temporary directory.
+    if out.is_dir() and any(entry.suffix != ".partial" for entry in out.iterdir()):
         if not (out / NAME).is_file():
             raise InputError(f"{out} holds files that are no run, and nothing is overwritten: choose a new directory")
         if not resume:

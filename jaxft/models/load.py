@@ -136,7 +136,7 @@ def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> 
 def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
     from jaxft.models.bert import Bert
 
-    module = Bert(config, jnp.dtype(dtype or jnp.float32), remat)
+    module = Bert(config, _float_type(dtype or jnp.float32), remat)
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
         _check(batch, config, train, key)
@@ -145,6 +145,16 @@ def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
         return cast(Outputs, module.apply({"params": params}, inputs, train, rngs=rngs))
 
     return lift(apply)
+
+
+def _float_type(dtype: Any) -> np.dtype[Any]:
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise InputError(f"dtype must be a floating-point type such as float32 or bfloat16; got {dtype!r}")
+    return found
 
 
 def _check(batch: Mapping[str, Any], config: ModelConfig, train: bool, key: Key | None) -> None:

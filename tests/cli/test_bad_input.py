@@ -162,6 +162,26 @@ def test_a_model_without_a_tokenizer(jaxft, finetune_words, inputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
+def test_pairs_for_a_model_that_knows_none(jaxft, finetune_words, inputs, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    plain = tmp_path / "plain"
+    shutil.copytree(inputs.model, plain)
+    arrays = load_file(plain / "model.safetensors")
+    arrays["embeddings.token_type_embeddings.weight"] = arrays["embeddings.token_type_embeddings.weight"][:1].copy()
+    save_file(arrays, plain / "model.safetensors")
+    raw = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps(raw | {"type_vocab_size": 1}))
+    raw = json.loads((plain / "tokenizer_config.json").read_text())
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    (plain / "tokenizer_config.json").write_text(json.dumps(raw | names))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_pair,label\nthe film,was fine,good\nthe film,was dull,bad\n")
+    words = finetune_words(tmp_path / "run", model=plain, train=pairs, eval=None)
+    check_refusal(jaxft(*words), str(pairs), "it has 1 token type")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_run(run, jaxft, inputs, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

@@ -56,6 +56,12 @@ def test_a_killed_run_resumes_bit_for_bit(jaxft, finetune_words, tmp_path):
     assert (tmp_path / "killed" / "report.md").exists()
 
 
+def test_a_run_killed_before_its_first_file_was_whole(jaxft, finetune_words, tmp_path):
+    (tmp_path / "run" / ".run.json.abc.partial").mkdir(parents=True)
+    assert jaxft(*finetune_words(tmp_path / "run", method="head", epochs=1, resume=True)).code == 0
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
 def test_a_run_asked_to_end_saves_and_says_so(jaxft, finetune_words, tmp_path):
     words = finetune_words(tmp_path / "run", **LONG)
     process = start(words)

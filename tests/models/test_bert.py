@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_mask_and_token_types_have_defaults():
 
 def loss(model: Model, batch: dict[str, np.ndarray], params, key=None):
     return jnp.square(model.apply(params, batch, train=key is not None, key=key).logits).sum()
+
+
+def test_activations_have_their_closed_forms():
+    from jaxft.models.config import ACTIVATIONS
+    from jaxft.models.layers import ACTIVATION_FUNCTIONS
+
+    x = np.linspace(-8, 8, 101)
+    tanh_form = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    expected = {
+        "gelu": x / 2 * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x])),
+        "gelu_new": tanh_form,
+        "gelu_pytorch_tanh": tanh_form,
+        "relu": np.maximum(x, 0),
+        "silu": x / (1 + np.exp(-x)),
+        "tanh": np.tanh(x),
+    }
+    assert expected.keys() == ACTIVATION_FUNCTIONS.keys() == set(ACTIVATIONS)
+    for name, values in expected.items():
+        np.testing.assert_allclose(ACTIVATION_FUNCTIONS[name](jnp.float32(x)), values, atol=2e-6, err_msg=name)
 
 
 def test_remat_gives_the_same_values_and_gradients():

@@ -308,6 +308,8 @@ def test_an_incomplete_config(directory: Path):
         ({"task": "classify", "num_labels": 3, "labels": ["a", "b"]}, "num_labels is 3 but 2 labels"),
         ({"task": "classify", "labels": ["a", "a"]}, "differ"),
         ({"task": "classify", "num_labels": 0}, "needs num_labels"),
+        ({"task": "classify", "dtype": "float61"}, "dtype must be a floating-point type .*; got 'float61'"),
+        ({"task": "classify", "dtype": "int32"}, "dtype must be a floating-point type .*; got 'int32'"),
     ],
 )
 def test_a_request_that_contradicts_itself(options: dict[str, object], message: str):
