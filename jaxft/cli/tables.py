@@ -29,4 +29,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text in ("", "–")
+    return text.removeprefix("-")[:1].isdigit() or text in ("", "–")
