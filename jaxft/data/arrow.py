@@ -100,9 +100,12 @@ def _columns(table: Any) -> dict[str, list[Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the bars and log of datasets, and gives both back as they were."""
+    """Silences the bars and log of datasets and the hub's log of retries, and gives all back as they were."""
     from datasets.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -110,5 +113,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             logging.enable_progress_bar()

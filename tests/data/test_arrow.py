@@ -83,6 +83,25 @@ def test_a_data_set_that_cannot_be_read_is_named(source):
     assert "\n" not in str(error.value)
 
 
+def test_a_hub_out_of_reach_is_asked_in_silence(monkeypatch, caplog):
+    import datasets
+    from huggingface_hub.utils import logging
+
+    def load(*_, **__):
+        logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 8s")
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(logging.get_logger(), "propagate", True)
+    before = logging.get_verbosity()
+    with pytest.raises(InputError, match="cannot be read: no route"):
+        read_table("owner/reviews")
+    assert caplog.text == ""
+    assert logging.get_verbosity() == before
+    logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 8s")
+    assert "Retrying" in caplog.text
+
+
 def test_reading_files_is_silent_and_leaves_nothing_at_home(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
