@@ -166,9 +166,9 @@ def batches(dataset: Dataset, *, batch_size: int, seed: int, lengths: Sequence[i
         >>> next(stream.epoch(2))["labels"].tolist() == stream[6]["labels"].tolist()
         True
     """
-    if not 0 <= seed < 2**64:
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise InputError(f"the seed must be an integer from 0 to 2**64 - 1, got {seed}")
-    return Batches(dataset, _positive("batch_size", batch_size), seed, _lengths(dataset, lengths))
+    return Batches(dataset, _positive("batch_size", batch_size), int(seed), _lengths(dataset, lengths))
 
 
 def eval_batches(dataset: Dataset, *, batch_size: int, lengths: Sequence[int] | None = None) -> EvalBatches:
@@ -228,9 +228,9 @@ def _cut(dataset: Dataset, rows: np.ndarray, length: int | None, batch_size: int
 
 
 def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
-    return operator.index(value)
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} must be a whole number from 1 up, got {value}")
+    return int(value)
 
 
 def _lengths(dataset: Dataset, lengths: Sequence[int] | None) -> tuple[int, ...] | None:

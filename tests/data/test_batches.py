@@ -161,10 +161,12 @@ def test_views_run_side_by_side_and_the_shorter_repeats_reshuffled():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 up, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number from 1 up, got 2.5"),
         ({"seed": -1}, "the seed must be an integer from 0"),
+        ({"seed": 1.5}, "the seed must be an integer from 0 .*, got 1.5"),
         ({"lengths": (2, 4)}, "longest row has 9 tokens but the largest of lengths is 4"),
-        ({"lengths": (0, 16)}, "a length must be at least 1, got 0"),
+        ({"lengths": (0, 16)}, "a length must be a whole number from 1 up, got 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message):
