@@ -63,7 +63,8 @@ class Config:
         seeds: one run each, for the head, the order of the rows and the dropout.
         batch_size: rows a step.
         max_length: tokens a row.
-        name: of the files in experiments/results.
+        name: of the files in experiments/results; when empty, the first method and seed run in this process, which
+            prints a line of JSON and writes nothing.
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -106,10 +107,12 @@ def run(config: Config, key: str, seed: int) -> dict[str, Any]:
         "method": key,
         "seed": seed,
         "correct": round(scores["accuracy"] * len(test)),
+        "train_rows": len(train),
         "test_rows": len(test),
         "trained": sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
         "step_ms": 1000 * step_seconds(step, frozen, state, train, config),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        / (2**20 if sys.platform == "darwin" else 2**10),
         "minutes": minutes,
     }
 
@@ -152,11 +155,13 @@ def table(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["method"] == key]
         total, correct = own[0]["test_rows"], float(np.mean([row["correct"] for row in own]))
         low, high = wilson_interval(round(correct), total)
-        step, memory, minutes = (float(np.median([row[k] for row in own])) for k in ("step_ms", "memory_mb", "minutes"))
+        step, memory, minutes = (
+            float(np.median([row[k] for row in own])) for k in ("step_ms", "memory_mib", "minutes")
+        )
         seeds = ", ".join(f"{row['correct'] / total:.3f}" for row in own)
         lines.append(
             f"| {METHODS[key].name} | {METHODS[key].rate:g} | {correct / total:.3f} | {low:.3f} – {high:.3f} "
-            f"| {seeds} | {own[0]['trained']:,} | {step:.0f} ms | {memory:,.0f} MB | {minutes:.1f} min |"
+            f"| {seeds} | {own[0]['trained']:,} | {step:.0f} ms | {memory:,.0f} MiB | {minutes:.1f} min |"
         )
     return "\n".join(lines)
 
@@ -177,7 +182,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         axes.errorbar(own[0]["trained"], accuracy, [[accuracy - low], [high - accuracy]], fmt="o", capsize=4)
         axes.annotate(METHODS[key].name, (own[0]["trained"], accuracy), xytext=(8, -12), textcoords="offset points")
     axes.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy", title="MiniLM on movie reviews")
-    axes.set_xlim(right=3e8)
+    axes.set_xlim(right=1e9)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -192,8 +197,8 @@ def report(config: Config, rows: list[dict[str, Any]]) -> str:
     )
     return (
         f"# How much of a pretrained encoder must learn?\n\n`{command.strip()}`\n\n"
-        f"MiniLM, movie reviews: {config.rows:,} training rows, {config.epochs} epochs, batch {config.batch_size}, "
-        f"at most {config.max_length} tokens. The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
+        f"MiniLM, movie reviews: {rows[0]['train_rows']:,} training rows, {config.epochs} epochs, "
+        f"batch {config.batch_size}, at most {config.max_length} tokens. The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
         f"is the median of ten at the full length, the memory the largest of the whole process; medians over seeds.\n\n"
         f"{table(rows)}\n\n![accuracy against trained parameters]({config.name}.png)\n"
     )
