@@ -198,7 +198,8 @@ def report(config: Config, rows: list[dict[str, Any]]) -> str:
     return (
         f"# How much of a pretrained encoder must learn?\n\n`{command.strip()}`\n\n"
         f"MiniLM, movie reviews: {rows[0]['train_rows']:,} training rows, {config.epochs} epochs, "
-        f"batch {config.batch_size}, at most {config.max_length} tokens. The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
+        f"batch {config.batch_size}, at most {config.max_length} tokens. "
+        f"The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
         f"is the median of ten at the full length, the memory the largest of the whole process; medians over seeds.\n\n"
         f"{table(rows)}\n\n![accuracy against trained parameters]({config.name}.png)\n"
     )
