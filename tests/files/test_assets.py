@@ -55,7 +55,7 @@ def test_a_second_call_fetches_nothing_and_the_licence_is_said_once(index: Index
     assert {name: (directory / Path(name).name).read_bytes() for name in MEMBERS} == MEMBERS
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.count("licence MIT") == 1
+    assert [said.err.count(word) for word in ("fetching tiny", "licence MIT")] == [1, 1]
     assert verify("tiny") == []
 
 
