@@ -91,6 +91,8 @@ def _bert_config(shapes: Shapes) -> ModelConfig | None:
         "num_hidden_layers": len(layers),
         "num_attention_heads": 1,
     }
+    if not all(raw.values()):
+        return None
     labels = axis("head/kernel", 1)
     config = config_from_hf(
         raw,
