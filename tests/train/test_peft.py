@@ -67,8 +67,13 @@ def test_our_adapter_gives_the_outputs_that_peft_read_from_it(name, tmp_path):
     model = base(CASES[name][0])
     adaptation, frozen, delta = trained(name, model.params)
     ft.save_adapter(tmp_path / name, adaptation, frozen, delta, config=model.config, base="bert_gelu")
-    for file in (CONFIG, WEIGHTS, NOTES):
+    for file in (CONFIG, NOTES):
         assert (tmp_path / name / file).read_bytes() == (ROOM / f"ours_{name}" / file).read_bytes()
+    # The factors are drawn at random, and releases of jax differ in the last bit of a normal.
+    ours, stored = load_file(tmp_path / name / WEIGHTS), load_file(ROOM / f"ours_{name}" / WEIGHTS)
+    assert ours.keys() == stored.keys()
+    for key, value in stored.items():
+        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-7)
     assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 1e-5
 
 
