@@ -122,7 +122,7 @@ def first_match(patterns: Iterable[str], path: str) -> str | None:
 def glob(*patterns: str) -> Selection:
     """Selects the leaves whose path matches one of the patterns.
 
-    ``*`` and ``?`` stay within one key, ``**`` spans any number of keys, ``{a,b}`` means either.
+    ``*`` and ``?`` stay within one key, ``**`` spans any number of keys, ``{a,b}`` means either, and each must match.
 
     Args:
         *patterns: globs over paths, such as ``"**/attention/{query,value}/kernel"``.
@@ -141,7 +141,7 @@ def glob(*patterns: str) -> Selection:
         raise InputError("glob expects at least one pattern; '**' selects every leaf")
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
         raise InputError(f"glob expects patterns such as 'head/**', but got {wrong[0]!r}")
-    compiled = [(pattern, pattern_regex(pattern)) for pattern in patterns]
+    compiled = [(plain, pattern_regex(plain)) for pattern in patterns for plain in _without_braces(pattern)]
 
     def mask(params: Params) -> Mask:
         paths = leaf_paths(params)

@@ -46,7 +46,7 @@ def chosen(selector: Any) -> list[str]:
         ("encoder/**/norm/**", 12, "encoder/layer_0/norm/scale"),
         ("stack/**/w", 2, "stack/1/0/w"),
         ("encoder/layer_1*/norm/scale", 3, "encoder/layer_11/norm/scale"),
-        ("**/{l,layer_{1,2}}/norm/scale", 2, "encoder/layer_2/norm/scale"),
+        ("**/{layer_0,layer_{1,2}}/norm/scale", 3, "encoder/layer_2/norm/scale"),
     ],
 )
 def test_patterns(pattern: str, count: int, example: str) -> None:
@@ -83,7 +83,9 @@ def test_matching_nothing_names_the_pattern_and_the_nearest_paths() -> None:
         chosen("head/kernal")
 
 
-@pytest.mark.parametrize("selector", [ft.glob("head/**", "**/kernal"), ft.glob("head/**") | "x/*", ~ft.glob("nowhere")])
+@pytest.mark.parametrize(
+    "selector", [ft.glob("head/**", "**/kernal"), ft.glob("head/**") | "x/*", ~ft.glob("nowhere"), "**/{query,valeu}/*"]
+)
 def test_every_pattern_must_match(selector: Any) -> None:
     with pytest.raises(ft.InputError, match="matches none"):
         chosen(selector)
