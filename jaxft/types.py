@@ -51,6 +51,8 @@ class Outputs(NamedTuple):
         hidden_states: one array a layer, the embeddings first, each ``[batch, length, dim]``.
         attentions: one array a layer, each ``[batch, heads, length, length]``.
         stats: new values of running statistics, a nested dict at their paths in the params.
+        token_logits: ``[batch, length, vocabulary]`` logits of the next token, beside the logits of a task.
+        cache: keys and values of the tokens seen so far, for generation.
     """
 
     logits: Any = None
@@ -58,6 +60,8 @@ class Outputs(NamedTuple):
     hidden_states: Any = None
     attentions: Any = None
     stats: Any = None
+    token_logits: Any = None
+    cache: Any = None
 
 
 class Model(NamedTuple):
