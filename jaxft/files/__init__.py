@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jaxft.files.archive import extract
-from jaxft.files.assets import ASSETS, Asset, AssetStatus, fetch, listing, verify
+from jaxft.files.assets import AssetStatus, fetch, listing, verify
 from jaxft.files.atomic import atomic_directory, atomic_file
 from jaxft.files.cache import cache_dir
+from jaxft.files.catalogue import ASSETS, Asset
 from jaxft.files.json_object import read_json_object
 
 __all__ = [

