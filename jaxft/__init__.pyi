@@ -15,6 +15,8 @@ from .models import save_model as save_model
 from .objectives import combine as combine
 from .objectives import cross_entropy as cross_entropy
 from .objectives import mean_squared_error as mean_squared_error
+from .objectives import next_token as next_token
+from .objectives import span_cross_entropy as span_cross_entropy
 from .train import adamw as adamw
 from .train import data_parallel as data_parallel
 from .train import enable_compile_cache as enable_compile_cache

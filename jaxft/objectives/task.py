@@ -57,17 +57,40 @@ def softmax_cross_entropy(
     w = jnp.ones(classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
     if w.shape != (classes,):
         raise InputError(f"cross-entropy expects one weight for each of {classes} classes, but got {list(w.shape)}")
-    counts = _counts(labels, mask, ignore_index)
-    # What does not count is set aside before anything is computed of it: even its NaN must not reach a gradient.
-    log_p = jax.nn.log_softmax(jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0))
-    y = jnp.where(counts, jnp.where(labels < 0, classes, labels), 0)  # a negative label is as unknown as one too large
-    w_y = jnp.where(counts, w[y], 0.0)
-    losses = -jnp.take_along_axis(log_p, y[..., None], axis=-1)[..., 0] * w_y
+    counts = which_count(labels, mask, ignore_index)
+    w_y = jnp.where(counts, w[jnp.where(counts, labels, 0)], 0.0)
+    losses = negative_log_likelihood(logits, labels, counts) * w_y
     if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):  # 0 · ∞ where a class is ruled out
         epsilon = jnp.asarray(label_smoothing, jnp.float32)
+        log_p = jax.nn.log_softmax(jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0))
         losses = (1 - epsilon) * losses - epsilon * jnp.where(counts, log_p @ w, 0.0) / classes
     total, weight = jnp.sum(losses), jnp.sum(w_y)
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
+
+
+def negative_log_likelihood(logits: Array, labels: Array, counts: Array) -> Array:
+    """Minus the log-probability of each label, in float32, in no more memory than the logits themselves.
+
+    l = log Σ_c exp z_c − z_y
+
+    Args:
+        logits: z, ``[..., classes]``.
+        labels: y, integers ``[...]``.
+        counts: bools ``[...]``; the value is zero where they are False, and NaN where a label is none of the classes.
+
+    Example:
+        >>> negative_log_likelihood(jnp.zeros((2, 4)), jnp.array([3, -100]), jnp.array([True, False]))
+        Array([1.3862944, 0.       ], dtype=float32)
+    """
+    classes = logits.shape[-1]
+    # What does not count is set aside before anything is computed of it: even its NaN must not reach a gradient.
+    z = jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0)
+    z = z - jax.lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True))
+    # A comparison fuses with the sum, forward and backward; a gather's gradient is an array of the size of the logits.
+    is_label = labels[..., None] == jnp.arange(classes)
+    losses = jnp.log(jnp.sum(jnp.exp(z), axis=-1)) - jnp.sum(jnp.where(is_label, z, 0.0), axis=-1)
+    known = (labels >= 0) & (labels < classes)
+    return jnp.where(counts, jnp.where(known, losses, jnp.nan), 0.0)
 
 
 def cross_entropy(
@@ -110,11 +133,10 @@ def cross_entropy(
             class_weights=class_weights,
             ignore_index=ignore_index,
         )
-        counts = _counts(labels, mask, ignore_index)
-        right = jnp.sum(counts & (jnp.argmax(logits, -1) == labels)) / jnp.maximum(jnp.sum(counts), 1)
-        return loss, (memory, {"accuracy": right})
+        counts = which_count(labels, mask, ignore_index)
+        return loss, (memory, {"accuracy": accuracy(logits, labels, counts)})
 
-    return Objective(_no_state, apply)
+    return Objective(no_state, apply)
 
 
 def mean_squared_error(view: str | None = None) -> Objective:
@@ -145,20 +167,26 @@ def mean_squared_error(view: str | None = None) -> Objective:
                 f"the mean squared error expects labels of the shape of the logits, {list(z.shape)}, "
                 f"but the labels are {list(y.shape)}"
             )
-        counts = _over(part.get("mask", jnp.ones(z.shape[:1], bool)), z.shape)
+        counts = over(part.get("mask", jnp.ones(z.shape[:1], bool)), z.shape)
         total = jnp.sum((jnp.where(counts, z, 0.0) - jnp.where(counts, y, 0.0)) ** 2)
         return total / jnp.maximum(jnp.sum(counts), 1), (memory, {})
 
-    return Objective(_no_state, apply)
+    return Objective(no_state, apply)
 
 
-def _counts(labels: Array, mask: Array | None, ignore_index: int) -> Array:
+def which_count(labels: Array, mask: Array | None, ignore_index: int) -> Array:
     """Which labels count, as bools of their shape; a mask may cover their leading axes only."""
     counts = labels != ignore_index
-    return counts if mask is None else counts & _over(mask, labels.shape)
+    return counts if mask is None else counts & over(mask, labels.shape)
 
 
-def _over(mask: Array, shape: tuple[int, ...]) -> Array:
+def accuracy(logits: Array, labels: Array, counts: Array) -> Array:
+    """The share of the labels that count which have the largest logit."""
+    return jnp.sum(counts & (jnp.argmax(logits, -1) == labels)) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def over(mask: Array, shape: tuple[int, ...]) -> Array:
+    """A mask over the leading axes of a shape, as bools of that shape."""
     if mask.shape != shape[: mask.ndim]:
         raise InputError(
             f"a mask covers the leading axes of the labels, {list(shape)}, but this one is {list(mask.shape)}"
@@ -166,21 +194,28 @@ def _over(mask: Array, shape: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(jnp.expand_dims(mask, range(mask.ndim, len(shape))), shape).astype(bool)
 
 
+def part_of(batch: Batch, view: str | None) -> Batch:
+    """Returns the named view, or the whole batch when no view is named."""
+    if view is None:
+        return batch
+    if view not in batch:
+        raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(batch)}")
+    part = batch[view]
+    if not isinstance(part, Mapping):
+        raise InputError(f"{view!r} is one array of the batch, not a view, a dict of arrays; leave the view out")
+    return part
+
+
 def labelled(batch: Batch, view: str | None) -> Batch:
     """Returns the part of the batch that an objective learns from, and checks that it has labels."""
-    part = batch
-    if view is not None:
-        if view not in batch:
-            raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(batch)}")
-        part = batch[view]
-        if not isinstance(part, Mapping):
-            raise InputError(f"{view!r} is one array of the batch, not a view, a dict of arrays; leave the view out")
+    part = part_of(batch, view)
     if "labels" not in part:
         hint = "name one of its views" if any(isinstance(value, dict) for value in part.values()) else "add them"
         raise InputError(f"the objective needs labels, but the batch has only {sorted(part)}; {hint}")
     return part
 
 
-def _no_state(key: Key, context: Context) -> tuple[Any, Any, Any]:
+def no_state(key: Key, context: Context) -> tuple[Any, Any, Any]:
+    """The init of an objective that has nothing of its own."""
     del key, context
     return (), (), ()

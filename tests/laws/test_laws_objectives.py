@@ -15,31 +15,48 @@ from jax.test_util import check_grads
 import jaxft as ft
 from jaxft.types import Context, Outputs
 
-ROWS, CLASSES = 6, 3
+ROWS, LENGTH, CLASSES = 6, 5, 3
 
 OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
     "cross_entropy": lambda: ft.cross_entropy("source"),
     "cross_entropy smoothed": lambda: ft.cross_entropy("source", label_smoothing=0.1, class_weights=(1.0, 2.0, 0.5)),
     "mean_squared_error": lambda: ft.mean_squared_error("source"),
+    "span_cross_entropy": lambda: ft.span_cross_entropy("source"),
+    "next_token": lambda: ft.next_token("source"),
     "combine": lambda: ft.combine(
         task=ft.cross_entropy("source"), again=(ft.cross_entropy("source", label_smoothing=1.0), 0.3)
     ),
     "combine scheduled": lambda: ft.combine(task=(ft.cross_entropy("source"), optax.linear_schedule(0.5, 1.0, 4))),
 }
+OVER_TOKENS = ("span_cross_entropy", "next_token")
 DISCRETE = [name for name in OBJECTIVES if name != "mean_squared_error"]
 
 law = pytest.mark.parametrize("name", OBJECTIVES)
 
 
+def text(key: jax.Array) -> dict[str, Any]:
+    """Rows of three, four or five tokens, the answer in the first three."""
+    first = jnp.arange(ROWS) % 2
+    return {
+        "x": jax.random.normal(key, (ROWS, LENGTH, 4)),
+        "input_ids": jax.random.randint(key, (ROWS, LENGTH), 0, CLASSES),
+        "attention_mask": (jnp.arange(LENGTH) < 3 + jnp.arange(ROWS)[:, None] % 3).astype(jnp.int32),
+        "labels": jnp.stack([first, first + 1], axis=1),
+    }
+
+
 def batch(name: str) -> dict[str, Any]:
     key = jax.random.key(5)
+    if name in OVER_TOKENS:
+        return {"source": text(key), "target": {"x": jnp.ones((ROWS, LENGTH, 4))}}
     labels = jnp.arange(ROWS) % CLASSES if name in DISCRETE else jax.random.normal(key, (ROWS, CLASSES))
     return {"source": {"x": jax.random.normal(key, (ROWS, 4)), "labels": labels}, "target": {"x": jnp.ones((ROWS, 4))}}
 
 
 def loss_of(name: str, data: dict[str, Any], w: Any) -> jax.Array:
     def forward(view: str | None = None, **_: Any) -> Outputs:
-        return Outputs(logits=data[view or "source"]["x"] @ w)
+        logits = data[view or "source"]["x"] @ w
+        return Outputs(logits=logits[..., :2] if name == "span_cross_entropy" else logits)
 
     context = Context(forward, data, w, jnp.int32(2), jax.random.key(1))
     objective = OBJECTIVES[name]()
@@ -88,7 +105,7 @@ def test_finite_at_degenerate_inputs(name: str, degenerate: str) -> None:
         case "constant features":
             source["x"] = jnp.ones_like(source["x"])
         case "one class":
-            source["labels"] = jnp.zeros_like(source["labels"])
+            source |= {part: jnp.zeros_like(source[part]) for part in ("labels", "input_ids") if part in source}
         case "large":
             source["x"] = source["x"] * 1e4
         case "nothing counts":
