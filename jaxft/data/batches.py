@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxft.data.dataset import Dataset
+from jaxft.data.dataset import Dataset, Ragged
 from jaxft.errors import InputError
 
 
@@ -141,8 +141,8 @@ def batches(dataset: Dataset, *, batch_size: int, seed: int, lengths: Sequence[i
     """Shuffles a dataset into endless batches of fixed shapes, reachable by step.
 
     An epoch visits every row once. A batch that rows do not fill repeats one of its rows with ``mask`` False and
-    labels 0, so shapes stay fixed and every row of tokens stays a valid one. The order is computed from
-    ``(seed, epoch)`` alone: to resume, go on at the next step.
+    labels 0 (-100 where each token has one), so shapes stay fixed and every row of tokens stays a valid one. The
+    order is computed from ``(seed, epoch)`` alone: to resume, go on at the next step.
 
     Args:
         dataset: what `tokenise` or `arrays` made.
@@ -223,7 +223,8 @@ def _cut(dataset: Dataset, rows: np.ndarray, length: int | None, batch_size: int
     padded = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])
     batch = dataset.rows(padded, length)
     if "labels" in batch:
-        batch["labels"][~mask] = 0
+        labels = dataset.columns["labels"]
+        batch["labels"][~mask] = labels.fill if isinstance(labels, Ragged) else 0
     return batch | {"mask": mask}
 
 

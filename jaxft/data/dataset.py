@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxft.errors import InputError
 
+SOURCE_MASK = "attention_mask"
+TARGET_MASK = "decoder_attention_mask"
 _NARROW = {"float64": np.dtype("float32"), "int64": np.dtype("int32"), "uint64": np.dtype("uint32")}
 
 
@@ -22,20 +24,30 @@ class Ragged:
         values: ``[sum of lengths]``.
         offsets: ``[rows + 1]``: row i is ``values[offsets[i]:offsets[i + 1]]``.
         fill: what a row is padded with on its right.
+        mask: the name under which a batch says which places are no padding. Columns of one mask have equal offsets;
+            ``decoder_attention_mask`` is that of the targets of a sequence-to-sequence model.
     """
 
     values: np.ndarray
     offsets: np.ndarray
     fill: int = 0
+    mask: str = SOURCE_MASK
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The length of each row, ``[rows]``."""
+        return np.diff(self.offsets)
 
     def rows(self, index: np.ndarray, length: int) -> np.ndarray:
         """The rows at ``index``, padded to ``[len(index), length]``."""
         starts, ends = self.offsets[index], self.offsets[index + 1]
         places = starts[:, None] + np.arange(length)
         inside = places < ends[:, None]
+        if not len(self.values):
+            return np.full(places.shape, self.fill, self.values.dtype)
         return np.where(inside, self.values[np.where(inside, places, 0)], self.fill).astype(self.values.dtype)
 
 
@@ -44,24 +56,40 @@ class Dataset:
     """All rows of a split, ready to be cut into batches.
 
     Attributes:
-        columns: name -> ``[rows, …]`` array, or Ragged rows of tokens.
+        columns: name -> ``[rows, …]`` array, or Ragged rows of tokens. Ragged columns with one mask are as long as
+            each other in every row.
         max_length: the longest row that is allowed, in tokens; None when no column is ragged.
-        truncated: how many rows were cut to max_length.
+        truncated: how many rows were cut to max_length (or max_target_length).
+        max_target_length: the longest target that is allowed; None when there are no targets.
+
+    Raises:
+        InputError: ragged columns with one mask differ in length.
     """
 
     columns: Mapping[str, np.ndarray | Ragged]
     max_length: int | None = None
     truncated: int = 0
+    max_target_length: int | None = None
+
+    def __post_init__(self) -> None:
+        first: dict[str, tuple[str, Ragged]] = {}
+        for name, column in self.columns.items():
+            if isinstance(column, Ragged):
+                other, like = first.setdefault(column.mask, (name, column))
+                if like.offsets is not column.offsets and not np.array_equal(like.offsets, column.offsets):
+                    raise InputError(
+                        f"the rows of {name!r} must be as long as those of {other!r}, as one {column.mask} covers both"
+                    )
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """The tokens of each row, ``[rows]``; None when no column is ragged."""
+        """The tokens of each row, targets apart, ``[rows]``; None when no column is ragged."""
         for column in self.columns.values():
-            if isinstance(column, Ragged):
-                return np.diff(column.offsets)
+            if isinstance(column, Ragged) and column.mask == SOURCE_MASK:
+                return column.lengths
         return None
 
     def rows(self, index: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
@@ -69,15 +97,17 @@ class Dataset:
 
         Args:
             index: which rows, ``[n]`` integers.
-            length: tokens to pad ragged rows to; max_length if not given. Padding has attention mask 0.
+            length: tokens to pad ragged rows to; max_length if not given. Padding has attention mask 0. Targets are
+                always padded to max_target_length (the longest of them, if that is None).
         """
         length = length or self.max_length or 0
         batch = {}
         for name, column in self.columns.items():
             if isinstance(column, Ragged):
-                batch[name] = column.rows(index, length)
-                lengths = column.offsets[index + 1] - column.offsets[index]
-                batch["attention_mask"] = (np.arange(length) < lengths[:, None]).astype(np.int32)
+                width = length if column.mask == SOURCE_MASK else self.max_target_length or int(column.lengths.max())
+                batch[name] = column.rows(index, width)
+                if column.mask not in batch:
+                    batch[column.mask] = (np.arange(width) < column.lengths[index, None]).astype(np.int32)
             else:
                 batch[name] = column[index]
         return batch
@@ -122,3 +152,24 @@ def _number_array(name: str, column: Any) -> np.ndarray:
         raise InputError(f"the column {name!r} holds integers beyond 32 bits")
     narrow.setflags(write=False)
     return narrow
+
+
+def ragged(rows: Iterable[Sequence[int] | np.ndarray], *, fill: int = 0, mask: str = SOURCE_MASK) -> Ragged:
+    """Lists of integers end to end, as a column of a Dataset.
+
+    Args:
+        rows: the rows, each of integers.
+        fill: what a row is padded with on its right; -100 for the labels of tokens.
+        mask: see `Ragged`.
+
+    Example:
+        >>> column = ragged([[5, 6, 7], [8]], fill=-100)
+        >>> column.rows(np.array([1, 0]), 4).tolist()
+        [[8, -100, -100, -100], [5, 6, 7, -100]]
+    """
+    parts = [np.asarray(row, np.int32) for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)])
+    values = np.concatenate([np.zeros(0, np.int32), *parts])
+    for array in (values, offsets):
+        array.setflags(write=False)
+    return Ragged(values, offsets, fill, mask)

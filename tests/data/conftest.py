@@ -29,6 +29,15 @@ def tokenizer():
     return make_tokenizer()
 
 
+@pytest.fixture(scope="session")
+def minilm_tokenizer():
+    from transformers import AutoTokenizer
+
+    from jaxft.files import fetch
+
+    return AutoTokenizer.from_pretrained(fetch("minilm"), local_files_only=True)
+
+
 @pytest.fixture
 def changed_tokenizer():
     changed = make_tokenizer()
