@@ -6,10 +6,10 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple, overload
 
+from jaxft.data.held_out import is_held_out
 from jaxft.data.labels import Vocabulary
 from jaxft.data.table import Table
 from jaxft.errors import InputError, nearest
@@ -24,7 +24,6 @@ _FILES = {
 }
 _LABELS = Vocabulary(("negative", "positive"))
 _OF_DOCUMENTS = ("amazon", "nyt")
-_FOLDS = 5
 
 
 class Split(NamedTuple):
@@ -99,7 +98,7 @@ def _split(domain: str) -> Split:
     path = fetch("sentiment") / _FILES[domain]
     rows = _rows(path)
     key = _document if domain in _OF_DOCUMENTS else _text
-    held_out = [_held_out(key(row)) for row in rows]
+    held_out = [is_held_out(key(row)) for row in rows]
     train = [row for row, out in zip(rows, held_out, strict=True) if not out]
     test = [row for row, out in zip(rows, held_out, strict=True) if out]
     return Split(_table(train, f"{domain} (train)"), _table(test, f"{domain} (test)"), domain, _LABELS)
@@ -126,10 +125,6 @@ def _text(row: _Row) -> str:
 
 def _document(row: _Row) -> str:
     return row.identity.split("_")[0]
-
-
-def _held_out(key: str) -> bool:
-    return int(hashlib.sha256(key.encode("utf-8")).hexdigest(), 16) % _FOLDS == 0
 
 
 def _table(rows: list[_Row], source: str) -> Table:
