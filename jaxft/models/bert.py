@@ -1,4 +1,4 @@
-"""BERT as Flax Linen modules, equal to Hugging Face transformers' in every hidden state.
+"""BERT.
 
 References:
     Devlin, Chang, Lee, Toutanova. BERT: Pre-training of Deep Bidirectional Transformers, 2019.
@@ -9,102 +9,88 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-import jax.numpy as jnp
-from jax import Array
+from jaxft.errors import InputError
+from jaxft.models.config import activation, check_heads, number, read_fields, size
+from jaxft.models.encoder import POOLINGS, TASKS, Encoder, EncoderConfig, encoder_entries
+from jaxft.models.family import Family
+from jaxft.models.keys import Entry, head, linear
 
-from jaxft.models.config import ModelConfig
-from jaxft.models.heads import head, pool
-from jaxft.models.layers import Dropout, FeedForward, LayerNorm, SelfAttention, Table
-from jaxft.types import Outputs
-
-
-class Bert(nn.Module):
-    """The encoder with pooling and, unless the task is "features", a head."""
-
-    config: ModelConfig
-    dtype: Any = jnp.float32
-    remat: bool = False
-
-    @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Outputs:
-        c = self.config
-        ids = batch["input_ids"]
-        visible = jnp.asarray(batch.get("attention_mask", jnp.ones_like(ids)), bool)
-        x = Embeddings(c, self.dtype, name="embeddings")(ids, batch.get("token_type_ids"), train)
-        states, attentions = Encoder(c, self.dtype, self.remat, name="encoder")(x, visible, train)
-        features = pool(c, self.dtype, states[-1], visible)
-        logits = head(c, features, train) if c.num_labels else None
-        return Outputs(logits=logits, features=features, hidden_states=states, attentions=attentions)
-
-
-class Embeddings(nn.Module):
-    """LayerNorm(word + position + token type), then dropout."""
-
-    config: ModelConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, ids: Array, token_types: Array | None, train: bool) -> Array:
-        c = self.config
-
-        def table(rows: int, name: str) -> Table:
-            return Table(rows, c.hidden_size, c.initializer_range, self.dtype, name=name)
-
-        # Positions, and token types when nobody names them, are the same for every row: they are looked up once.
-        kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None else token_types
-        x = table(c.vocab_size, "word")(ids)
-        x = x + table(c.token_types, "token_type")(kinds)
-        x = x + table(c.max_positions, "position")(jnp.arange(ids.shape[1])[None])
-        return Dropout(c.hidden_dropout)(LayerNorm(c.norm_eps, name="norm")(x), train)
+FIELDS = {
+    "max_positions": size("max_position_embeddings"),
+    "hidden_size": size("hidden_size"),
+    "num_layers": size("num_hidden_layers"),
+    "num_heads": size("num_attention_heads"),
+    "vocab_size": size("vocab_size"),
+    "intermediate_size": size("intermediate_size"),
+    "token_types": size("type_vocab_size", 2),
+    "activation": activation("hidden_act", "gelu"),
+    "norm_eps": number("layer_norm_eps", 1e-12),
+    "hidden_dropout": number("hidden_dropout_prob", 0.1),
+    "attention_dropout": number("attention_probs_dropout_prob", 0.1),
+    "head_dropout": number("classifier_dropout", None),
+    "initializer_range": number("initializer_range", 0.02),
+}
+NAMES = {
+    "word": "embeddings.word_embeddings",
+    "position": "embeddings.position_embeddings",
+    "token_type": "embeddings.token_type_embeddings",
+    "embeddings_norm": "embeddings.LayerNorm",
+    "layer": "encoder.layer.{}",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+OTHER_HEADS = (
+    r"(cls|classifier|qa_outputs|lm_head|seq_relationship|pooler|discriminator_predictions|generator_.*)\..*",
+    r"embeddings\.position_ids",
+)
 
 
-class Encoder(nn.Module):
-    """The layers, one after another; returns every hidden state and attention."""
-
-    config: ModelConfig
-    dtype: Any
-    remat: bool
-
-    @nn.compact
-    def __call__(self, x: Array, visible: Array, train: bool) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        shape = x.shape
-        layer = nn.remat(Layer, static_argnums=(3,)) if self.remat else Layer
-        states, attentions = [x], []
-        x = x.reshape(-1, shape[-1])
-        for index in range(self.config.num_layers):
-            x, attention = layer(self.config, self.dtype, name=f"layer_{index}")(x, visible, train)
-            states.append(x.reshape(shape))
-            attentions.append(attention)
-        return tuple(states), tuple(attentions)
+def fields(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a BERT encoder."""
+    if raw.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(f"expected absolute position embeddings; got {raw['position_embedding_type']!r}")
+    if raw.get("is_decoder") or raw.get("add_cross_attention"):
+        raise InputError("expected a BERT encoder; this config.json describes a decoder (is_decoder)")
+    values = read_fields(raw, FIELDS)
+    check_heads(values["hidden_size"], values["num_heads"])
+    if values["head_dropout"] is None:
+        values["head_dropout"] = values["hidden_dropout"]
+    return values | {"embedding_size": values["hidden_size"]}
 
 
-class Layer(nn.Module):
-    """Self-attention and feed-forward, each with dropout, a residual sum and LayerNorm."""
+def entries(config: EncoderConfig) -> list[Entry]:
+    """Every array of a BERT."""
+    found = encoder_entries(config, NAMES)
+    hidden = config.hidden_size
+    if config.pooling == "cls":
+        found += [entry._replace(fresh=True) for entry in linear("pooler", "pooler.dense", hidden, hidden)]
+    if config.num_labels:
+        name = "qa_outputs" if config.task == "spans" else "classifier"
+        found += head(linear("head", name, hidden, config.num_labels))
+    return found
 
-    config: ModelConfig
-    dtype: Any
 
-    @nn.compact
-    def __call__(self, x: Array, visible: Array, train: bool) -> tuple[Array, Array]:
-        c = self.config
-        attention = SelfAttention(
-            c.num_heads,
-            c.norm_eps,
-            c.attention_dropout,
-            c.hidden_dropout,
-            c.initializer_range,
-            self.dtype,
-            name="attention",
-        )
-        feed_forward = FeedForward(
-            c.intermediate_size,
-            c.activation,
-            c.norm_eps,
-            c.hidden_dropout,
-            c.initializer_range,
-            self.dtype,
-            name="feed_forward",
-        )
-        x, probabilities = attention(x, visible, train)
-        return feed_forward(x, train), probabilities
+BERT = Family(
+    model_type="bert",
+    config=EncoderConfig,
+    fields=fields,
+    entries=entries,
+    module=Encoder,
+    tasks=TASKS,
+    poolings=POOLINGS,
+    prefix="bert.",
+    base="BertModel",
+    classes={
+        "classify": "BertForSequenceClassification",
+        "regress": "BertForSequenceClassification",
+        "tag": "BertForTokenClassification",
+        "spans": "BertForQuestionAnswering",
+    },
+    ignored=OTHER_HEADS,
+)

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxft.errors import InputError, nearest
+from jaxft.models.layers import ACTIVATION_FUNCTIONS
 
-TASKS = ("classify", "regress", "features")
-POOLINGS = ("mean", "cls")
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+TASKS = ("classify", "regress", "features", "tag", "spans", "lm", "seq2seq")
+LABELLED = ("classify", "regress", "tag")
+"""Tasks whose outputs have names that the user chooses."""
+_SPANS = ("start", "end")
+_REQUIRED = object()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What a model is built from.
+    """What a model is built from; each family adds its own fields.
 
     Attributes:
         family: architecture, the ``model_type`` of Hugging Face.
-        task: "classify", "regress" or "features" (no head).
+        task: one of :data:`TASKS`.
         num_labels: outputs of the head; 0 without one.
         labels: a name for each output, in order.
-        pooling: "mean" of the last hidden states under the attention mask, or "cls" (tanh layer on the first token).
-        max_positions: longest input in tokens.
+        pooling: what the head reads: "mean" of the last hidden states under the attention mask, "cls" (the first
+            token), "last" (the last token) or "tokens" (every one).
+        hidden_size: dimension of the hidden states.
+        num_layers: of the encoder, or of the decoder where there is no encoder.
+        initializer_range: standard deviation of what starts fresh.
+        head_dropout: of what the head reads.
         raw: the fields of the ``config.json`` it came from, kept for writing it back.
     """
 
@@ -32,129 +39,118 @@ class ModelConfig:
     num_labels: int
     labels: tuple[str, ...]
     pooling: str
-    max_positions: int
     hidden_size: int
     num_layers: int
-    num_heads: int
-    vocab_size: int
-    intermediate_size: int
-    token_types: int
-    activation: str
-    norm_eps: float
-    hidden_dropout: float
-    attention_dropout: float
-    head_dropout: float
-    initializer_range: float
+    initializer_range: float = 0.02
+    head_dropout: float = 0.0
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-
-_BERT_FIELDS = {
-    "max_positions": "max_position_embeddings",
-    "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "vocab_size": "vocab_size",
-    "intermediate_size": "intermediate_size",
-}
-_BERT_DEFAULTS = {
-    "token_types": ("type_vocab_size", 2),
-    "activation": ("hidden_act", "gelu"),
-    "norm_eps": ("layer_norm_eps", 1e-12),
-    "hidden_dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "initializer_range": ("initializer_range", 0.02),
-}
+    @property
+    def dropouts(self) -> tuple[float, ...]:
+        """Every rate that training needs a key for."""
+        return tuple(value for name, value in vars(self).items() if name.endswith("dropout"))
 
 
-def config_from_hf(
-    raw: Mapping[str, Any], *, task: str, num_labels: int | None, labels: Sequence[str] | None, pooling: str | None
-) -> ModelConfig:
-    """Reads the fields of a ``config.json``, with what the caller asks for taking the place of what it says.
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(ModelConfig):
+    """Of a model that reads tokens.
+
+    Attributes:
+        vocab_size: tokens that have an embedding.
+        max_positions: longest input in tokens.
+        num_heads: of attention.
+        token_types: kinds of token, for pairs of texts; 0 when there is no table of them.
+    """
+
+    vocab_size: int
+    max_positions: int
+    num_heads: int
+    token_types: int = 0
+
+    @property
+    def cache_sizes(self) -> tuple[int, int, int] | None:
+        """Layers, key/value heads and head dimension of the decoder; None when there is none."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(ModelConfig):
+    """Of a model that reads pixels ``[batch, height, width, channels]``.
+
+    Attributes:
+        image_size: height and width; None when any will do.
+        channels: of a pixel, 3 for red, green and blue.
+    """
+
+    image_size: tuple[int, int] | None
+    channels: int = 3
+
+
+class Field(NamedTuple):
+    """A field of ``config.json``: its name there, what it must be, and its value when the file does not say."""
+
+    name: str
+    kind: str
+    default: Any = _REQUIRED
+
+
+def size(name: str, default: Any = _REQUIRED) -> Field:
+    """A whole number from 1 up."""
+    return Field(name, "size", default)
+
+
+def number(name: str, default: Any = _REQUIRED) -> Field:
+    """A number from 0 up."""
+    return Field(name, "number", default)
+
+
+def flag(name: str, default: bool) -> Field:
+    """True or false."""
+    return Field(name, "flag", default)
+
+
+def activation(name: str, default: Any = _REQUIRED) -> Field:
+    """A key of ``ACTIVATION_FUNCTIONS``."""
+    return Field(name, "activation", default)
+
+
+def read_fields(raw: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Values by our names.
 
     Raises:
-        InputError: an unsupported ``model_type`` or feature, a missing field, or a request that contradicts itself.
+        InputError: a field is missing, or holds what no model can be built from; it is named as in the file.
     """
-    check_choice("task", task, TASKS)
-    family = raw.get("model_type")
-    if family != "bert":
-        raise InputError(f"expected a config.json of model_type 'bert', the one supported; got {family!r}")
-    _refuse_unsupported(raw)
-    missing = [name for name in _BERT_FIELDS.values() if name not in raw]
+    missing = [entry.name for entry in fields.values() if entry.default is _REQUIRED and entry.name not in raw]
     if missing:
         raise InputError(
-            f"config.json lacks {', '.join(missing)}: it is not a complete Hugging Face BERT configuration"
+            f"config.json lacks {', '.join(missing)}: it is not a complete Hugging Face configuration of a "
+            f"{raw.get('model_type')} model"
         )
-    values = {ours: raw[theirs] for ours, theirs in _BERT_FIELDS.items()}
-    values |= {ours: raw.get(theirs, default) for ours, (theirs, default) in _BERT_DEFAULTS.items()}
-    _refuse_unusable(values)
-    dropout = raw.get("classifier_dropout")
-    names = _labels(raw, task, num_labels, labels)
-    return ModelConfig(
-        family="bert",
-        task=task,
-        num_labels=len(names),
-        labels=names,
-        pooling=check_choice("pooling", pooling or saved_pooling(raw) or "mean", POOLINGS),
-        head_dropout=values["hidden_dropout"] if dropout is None else dropout,
-        raw=dict(raw),
-        **values,
-    )
+    return {ours: _checked(entry, raw.get(entry.name, entry.default)) for ours, entry in fields.items()}
 
 
-def config_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The fields of ``config.json``: those Hugging Face transformers reads, and ``jaxft`` with task and pooling."""
-    raw = dict(config.raw)
-    for ours, theirs in _BERT_FIELDS.items():
-        raw[theirs] = getattr(config, ours)
-    for ours, (theirs, _) in _BERT_DEFAULTS.items():
-        raw[theirs] = getattr(config, ours)
-    for name in ("id2label", "label2id", "num_labels", "problem_type", "torch_dtype"):
-        raw.pop(name, None)
-    classifier = config.num_labels > 0 and config.pooling == "cls"
-    raw |= {
-        "model_type": config.family,
-        "architectures": ["BertForSequenceClassification" if classifier else "BertModel"],
-        "classifier_dropout": config.head_dropout,
-        "dtype": "float32",
-        "jaxft": {"task": config.task, "pooling": config.pooling},
-    }
-    if config.num_labels:
-        raw["id2label"] = {str(index): label for index, label in enumerate(config.labels)}
-        raw["label2id"] = {label: index for index, label in enumerate(config.labels)}
-        raw["problem_type"] = "regression" if config.task == "regress" else "single_label_classification"
-    return raw
+def _checked(entry: Field, value: Any) -> Any:
+    if value is None and entry.default is None:
+        return None
+    if entry.kind == "size" and (type(value) is not int or value < 1):
+        raise InputError(f"{entry.name} in config.json must be a whole number from 1 up; got {value!r}")
+    if entry.kind == "number" and (type(value) not in (int, float) or not value >= 0):
+        raise InputError(f"{entry.name} in config.json must be a number from 0 up; got {value!r}")
+    if entry.kind == "flag" and type(value) is not bool:
+        raise InputError(f"{entry.name} in config.json must be true or false; got {value!r}")
+    if entry.kind == "activation":
+        check_choice(entry.name, value, tuple(ACTIVATION_FUNCTIONS))
+    return value
 
 
-def saved_pooling(raw: Mapping[str, Any]) -> str | None:
-    """The pooling a directory's head was trained with; None when the directory does not say."""
-    ours = raw.get("jaxft")
-    if isinstance(ours, Mapping) and "pooling" in ours:
-        return str(ours["pooling"])
-    return "cls" if _is_classifier(raw) else None
-
-
-def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the outputs of a directory's head; empty when it has none."""
-    saved = raw.get("id2label")
-    if isinstance(saved, Mapping):
-        try:
-            return tuple(str(saved[key]) for key in sorted(saved, key=int))
-        except ValueError as error:
-            raise InputError(f"the keys of id2label in config.json must be whole numbers; got {list(saved)}") from error
-    return ("LABEL_0", "LABEL_1") if _is_classifier(raw) else ()  # Hugging Face leaves its default out of the file
-
-
-def saved_task(raw: Mapping[str, Any]) -> str:
-    """What a directory's head was trained for; a head of one output that says nothing is a regression, as there."""
-    ours = raw.get("jaxft")
-    if isinstance(ours, Mapping) and "task" in ours:
-        return str(ours["task"])
-    problem = raw.get("problem_type")
-    return "regress" if problem == "regression" or (problem is None and len(saved_labels(raw)) == 1) else "classify"
-
-
-def _is_classifier(raw: Mapping[str, Any]) -> bool:
-    return "BertForSequenceClassification" in str(raw.get("architectures"))
+def check_heads(
+    hidden_size: int, heads: int, *, names: tuple[str, str] = ("hidden_size", "num_attention_heads")
+) -> None:
+    """Refuses a size that cannot be cut into heads."""
+    if hidden_size % heads:
+        raise InputError(
+            f"{names[0]} {hidden_size} is not a multiple of {names[1]} {heads}: the config.json is damaged"
+        )
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> str:
@@ -164,48 +160,42 @@ def check_choice(what: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
-    if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(f"expected absolute position embeddings; got {raw['position_embedding_type']!r}")
-    if raw.get("is_decoder") or raw.get("add_cross_attention"):
-        raise InputError("expected a BERT encoder; this config.json describes a decoder (is_decoder)")
-    check_choice("hidden_act", raw.get("hidden_act", "gelu"), ACTIVATIONS)
+class Request(NamedTuple):
+    """What a caller asks of a model, beside its architecture."""
+
+    task: str
+    num_labels: int | None = None
+    labels: Sequence[str] | None = None
+    pooling: str | None = None
 
 
-def _refuse_unusable(values: Mapping[str, Any]) -> None:
-    """Refuses numbers no model can be built from, under the names they have in the file."""
-    names = _BERT_FIELDS | {ours: theirs for ours, (theirs, _) in _BERT_DEFAULTS.items()}
-    for ours, theirs in names.items():
-        value = values[ours]
-        if ours in (*_BERT_FIELDS, "token_types"):
-            if type(value) is not int or value < 1:
-                raise InputError(f"{theirs} in config.json must be a whole number from 1 up; got {value!r}")
-        elif ours != "activation" and (type(value) not in (int, float) or not value >= 0):
-            raise InputError(f"{theirs} in config.json must be a number from 0 up; got {value!r}")
-    size, heads = values["hidden_size"], values["num_heads"]
-    if size % heads:
-        raise InputError(
-            f"hidden_size {size} is not a multiple of num_attention_heads {heads}: the config.json is damaged"
-        )
+def output_names(request: Request, saved: Sequence[str]) -> tuple[str, ...]:
+    """Names of the outputs: those asked for, else those in the file, else numbered.
 
+    Args:
+        request: of the caller.
+        saved: the names in the file.
 
-def _labels(raw: Mapping[str, Any], task: str, num_labels: int | None, labels: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the outputs: those asked for, else those in the file, else numbered."""
-    if task == "features":
-        if num_labels or labels:
-            raise InputError('task="features" has no head: leave num_labels and labels out, or choose task="classify"')
-        return ()
+    Raises:
+        InputError: the request contradicts itself, or does not say how many outputs there are.
+    """
+    task, count, labels = request.task, request.num_labels, request.labels
+    if task not in LABELLED:
+        if count or labels:
+            raise InputError(
+                f'task="{task}" has no head of labels: leave num_labels and labels out, or choose task="classify"'
+            )
+        return _SPANS if task == "spans" else ()
     if labels is not None and len(set(labels)) != len(labels):
         raise InputError(f"labels must differ from one another; got {list(labels)}")
-    if labels is not None and num_labels is not None and len(labels) != num_labels:
-        raise InputError(f"num_labels is {num_labels} but {len(labels)} labels are named: {list(labels)}")
+    if labels is not None and count is not None and len(labels) != count:
+        raise InputError(f"num_labels is {count} but {len(labels)} labels are named: {list(labels)}")
     if labels is not None:
-        num_labels = len(labels)
-    names = saved_labels(raw)
-    if num_labels is None:
-        num_labels = len(names) or (1 if task == "regress" else 0)
-    if num_labels < 1:
+        count = len(labels)
+    if count is None:
+        count = len(saved) or (1 if task == "regress" else 0)
+    if count < 1:
         raise InputError(f'task="{task}" needs num_labels (or labels): this model does not come with a head')
     if labels is not None:
         return tuple(str(label) for label in labels)
-    return names if len(names) == num_labels else tuple(f"LABEL_{index}" for index in range(num_labels))
+    return tuple(saved) if len(saved) == count else tuple(f"LABEL_{index}" for index in range(count))

@@ -1,4 +1,4 @@
-"""From hidden states to one vector a row, and from that vector to logits."""
+"""From hidden states to what a task asks for: one vector a row, and logits of it or of every token."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxft.models.config import ModelConfig
-from jaxft.models.layers import Affine, Dropout, dense
+from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, dense
 
 
-def pool(config: ModelConfig, dtype: Any, hidden: Array, visible: Array) -> Array:
-    """What the head reads, in float32.
+def pool(pooling: str, hidden: Array, visible: Array) -> Array:
+    """One vector a row, ``[batch, dim]`` in float32.
 
-    "mean" is Σ_t m_t h_t / max(Σ_t m_t, 1) with m the attention mask; "cls" is tanh(h_0 W + b), BERT's pooler.
-    Called inside the model's ``__call__``, whose parameters it adds to.
+    "mean" is Σ_t m_t h_t / max(Σ_t m_t, 1) with m the attention mask, "cls" the first token and "last" the last that
+    is no padding.
 
     Args:
-        config: gives the pooling.
-        dtype: type of computation of the pooler.
-        hidden: the last hidden states [batch, length, dim].
-        visible: [batch, length] bool.
-
-    Returns:
-        [batch, dim]
+        pooling: which of them.
+        hidden: the last hidden states ``[batch, length, dim]``.
+        visible: ``[batch, length]`` bool.
     """
-    if config.pooling == "cls":
-        pooler = Affine(config.hidden_size, config.hidden_size, config.initializer_range, dtype, name="pooler")
-        return jnp.tanh(dense(hidden[:, 0], pooler)).astype(jnp.float32)
+    hidden = hidden.astype(jnp.float32)
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        places = jnp.arange(hidden.shape[1]) * visible
+        return jnp.take_along_axis(hidden, places.max(axis=1)[:, None, None], axis=1)[:, 0]
     weights = visible[..., None].astype(jnp.float32)
-    return (hidden.astype(jnp.float32) * weights).sum(axis=1) / jnp.maximum(weights.sum(axis=1), 1)
+    return (hidden * weights).sum(axis=1) / jnp.maximum(weights.sum(axis=1), 1)
 
 
-def head(config: ModelConfig, features: Array, train: bool) -> Array:
-    """Logits [batch, num_labels]: dropout and a dense layer, in float32 whatever the encoder computes in."""
-    dropped = Dropout(config.head_dropout)(features, train)
-    return dense(dropped, Affine(config.hidden_size, config.num_labels, config.initializer_range, name="head"))
+def pooler(features: Array, activation: str, dtype: Any = jnp.float32) -> Array:
+    """f(x W + b) of the first token, in float32: the dense layer between an encoder and its classifier."""
+    size = features.shape[-1]
+    inner = dense(features.astype(dtype), Affine(size, size, dtype, name="pooler"))
+    return ACTIVATION_FUNCTIONS[activation](inner).astype(jnp.float32)
+
+
+def head(features: Array, outputs: int, dropout: float, train: bool, *, use_bias: bool = True) -> Array:
+    """Logits ``[..., outputs]``: dropout and a dense layer, in float32 whatever the encoder computes in."""
+    dropped = Dropout(dropout)(features.astype(jnp.float32), train)
+    return dense(dropped, Affine(features.shape[-1], outputs, use_bias=use_bias, name="head"))

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 
 from jaxft.errors import InputError, nearest
 from jaxft.files import ASSETS, atomic_directory, fetch, read_json_object
-from jaxft.models.config import ModelConfig, config_to_hf
-from jaxft.models.keys import IGNORED, PREFIX, Entry, entries, file_entries, is_head
+from jaxft.models.config import ModelConfig, TextConfig
+from jaxft.models.families import FAMILIES, entries, file_prefix
+from jaxft.models.family import Family, config_to_hf
+from jaxft.models.keys import Entry, write_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +98,8 @@ def weight_files(directory: Path) -> list[Path]:
     )
 
 
-def read_arrays(directory: Path) -> dict[str, np.ndarray]:
-    """Every floating array of a directory's safetensors as float32, by its name there without :data:`PREFIX`.
+def read_arrays(directory: Path, family: Family) -> dict[str, np.ndarray]:
+    """Every array of a directory's safetensors by its name there without the family's prefix.
 
     Raises:
         InputError: no weights, only pickles, or a damaged file.
@@ -112,61 +114,62 @@ def read_arrays(directory: Path) -> dict[str, np.ndarray]:
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{file} is damaged or truncated ({error}): fetch or write it again") from error
         for name, array in loaded.items():
-            arrays[_plain(name)] = np.asarray(array)
-    return {name: array for name, array in arrays.items() if name not in IGNORED}
+            arrays[_plain(name, family)] = np.asarray(array)
+    return arrays
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, family: Family) -> str:
     """Drops the prefix of the class and the names LayerNorm's arrays had in files of 2018."""
-    plain = name.removeprefix(PREFIX)
+    plain = name.removeprefix(family.prefix)
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         plain = plain.removesuffix(old) + new if plain.endswith(old) else plain
     return plain
 
 
 def match(
-    config: ModelConfig, arrays: Mapping[str, np.ndarray], use_head: bool, directory: Path
+    wanted: Sequence[Entry],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    use_head: bool,
+    ignored: Sequence[str],
+    source: str,
 ) -> dict[str, np.ndarray]:
-    """The arrays of the file at their paths here; those of the head that the file lacks are left out, and named.
+    """The arrays of the file at their paths here; those of the head that the file lacks are left out.
 
     Args:
-        config: the model to fill.
+        wanted: the arrays of the model.
         arrays: from :func:`read_arrays`.
         use_head: whether the file's head answers the same task from the same pooling.
-        directory: for messages.
+        ignored: regular expressions of names the file may hold beside them.
+        source: for messages.
 
     Raises:
-        InputError: an array of the encoder is missing, or one has another shape; all of them are listed.
+        InputError: an array is missing, is one too many or has another shape; all of them are listed.
     """
     found: dict[str, np.ndarray] = {}
     missing, misshaped, taken = [], [], set()
-    for entry in entries(config):
+    for entry in wanted:
+        taken.add(entry.name)
         array = arrays.get(entry.name) if use_head or not entry.path.startswith("head/") else None
         if array is None:
-            missing += [] if is_head(entry) else [entry.name]
+            missing += [] if entry.fresh else [entry.name]
             continue
-        taken.add(entry.name)
-        array = array.T if entry.transpose else array
-        if array.shape == entry.shape:
-            found[entry.path] = np.ascontiguousarray(array, dtype=np.float32)
+        piece = entry.read(array)
+        if piece is not None:
+            found[entry.path] = np.ascontiguousarray(piece, dtype=np.float32)
         else:
-            misshaped.append(f"{entry.name} is {_shape(array, entry)}, expected {_shape(None, entry)}")
-    if missing or misshaped:
-        raise InputError(_complaint(missing, misshaped, directory))
-    if unused := sorted(set(arrays) - taken):
-        logger.info("%s: arrays this model has no place for: %s", directory, ", ".join(unused))
+            misshaped.append(f"{entry.name} ({entry.path}) is {list(array.shape)}, expected {list(entry.there())}")
+    extra = sorted(name for name in arrays.keys() - taken if not any(re.fullmatch(one, name) for one in ignored))
+    if missing or misshaped or extra:
+        raise InputError(_complaint(sorted(set(missing)), misshaped, extra, source))
     return found
 
 
-def _shape(array: np.ndarray | None, entry: Entry) -> str:
-    shape = entry.shape if array is None else array.shape
-    return str(list(reversed(shape)) if entry.transpose else list(shape))
-
-
-def _complaint(missing: list[str], misshaped: list[str], directory: Path) -> str:
-    parts = [f"the weights in {directory} do not fit its config.json"]
+def _complaint(missing: list[str], misshaped: list[str], extra: list[str], source: str) -> str:
+    parts = [f"the weights in {source} do not fit its config.json"]
     parts += [f"missing: {_some(missing)}"] if missing else []
     parts += [f"of another shape: {_some(misshaped)}"] if misshaped else []
+    parts += [f"with no place in the model: {_some(extra)}"] if extra else []
     return "; ".join(parts)
 
 
@@ -193,7 +196,7 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
         raise InputError(
             f"the tokenizer in {directory} cannot be read ({' '.join(str(error).split())[:200]}): fetch it again"
         ) from error
-    if len(tokenizer) > config.vocab_size:
+    if isinstance(config, TextConfig) and len(tokenizer) > config.vocab_size:
         raise InputError(
             f"the tokenizer in {directory} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "
             "they do not belong together"
@@ -214,13 +217,10 @@ def write(
     """
     from safetensors.numpy import save_file
 
-    tensors = {}
-    for entry in file_entries(config):
-        array = np.asarray(arrays[entry.path], dtype=np.float32)
-        tensors[entry.name] = np.ascontiguousarray(array.T if entry.transpose else array)
+    tensors = write_arrays(entries(config), arrays, file_prefix(config))
     with atomic_directory(directory) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        text = json.dumps(config_to_hf(config), indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(config_to_hf(FAMILIES[config.family], config), indent=2, sort_keys=True, ensure_ascii=False)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)

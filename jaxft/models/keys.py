@@ -2,95 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxft.models.config import ModelConfig
+import numpy as np
 
 
 class Entry(NamedTuple):
-    """One array: its path here, its name there, its shape here, and whether it is stored transposed there."""
+    """One array.
+
+    Attributes:
+        path: here.
+        name: there, without the prefix that files of a class with a head have.
+        shape: here.
+        order: the axes of the array there, in the order they have here; None when it is the same.
+        part: which piece of the array there this is, when it holds several.
+        parts: pieces of equal size in the array there.
+        axis: of the array there, along which its pieces lie.
+        ones: leading axes of size one that the array there has and this has not.
+        bare: the name never has a prefix, as those of heads.
+        fresh: a pretrained file may lack it; it then starts from random numbers.
+    """
 
     path: str
     name: str
     shape: tuple[int, ...]
-    transpose: bool
+    order: tuple[int, ...] | None = None
+    part: int = 0
+    parts: int = 1
+    axis: int = -1
+    ones: int = 0
+    bare: bool = False
+    fresh: bool = False
+
+    @property
+    def transpose(self) -> bool:
+        """Whether it is a matrix that lies the other way there."""
+        return self.order == (1, 0)
+
+    def read(self, array: np.ndarray) -> np.ndarray | None:
+        """The array here from the one there; None when its shape is another."""
+        if array.shape != self.there():
+            return None
+        piece = np.split(array, self.parts, axis=self.axis)[self.part].reshape(self._cut())
+        return piece if self.order is None else piece.transpose(self.order)
+
+    def _cut(self) -> tuple[int, ...]:
+        """The shape of the piece there, without leading ones."""
+        if self.order is None:
+            return self.shape
+        found = [0] * len(self.shape)
+        for here, there in enumerate(self.order):
+            found[there] = self.shape[here]
+        return tuple(found)
+
+    def there(self) -> tuple[int, ...]:
+        """The shape of the whole array there."""
+        cut = list(self._cut())
+        cut[self.axis] *= self.parts
+        return (*(1,) * self.ones, *cut)
 
 
-# Path here, module there, and the fields of the configuration that give its sizes.
-_EMBEDDINGS = (
-    ("embeddings/word", "embeddings.word_embeddings", "vocab_size"),
-    ("embeddings/position", "embeddings.position_embeddings", "max_positions"),
-    ("embeddings/token_type", "embeddings.token_type_embeddings", "token_types"),
-)
-_NORMS = (("embeddings/norm", "embeddings.LayerNorm"),)
-_LAYER_DENSE = (
-    ("attention/query", "attention.self.query", "hidden_size", "hidden_size"),
-    ("attention/key", "attention.self.key", "hidden_size", "hidden_size"),
-    ("attention/value", "attention.self.value", "hidden_size", "hidden_size"),
-    ("attention/output", "attention.output.dense", "hidden_size", "hidden_size"),
-    ("feed_forward/up", "intermediate.dense", "hidden_size", "intermediate_size"),
-    ("feed_forward/down", "output.dense", "intermediate_size", "hidden_size"),
-)
-_LAYER_NORMS = (("attention/norm", "attention.output.LayerNorm"), ("feed_forward/norm", "output.LayerNorm"))
-_POOLER = ("pooler", "pooler.dense", "hidden_size", "hidden_size")
-_HEAD = ("head", "classifier", "hidden_size", "num_labels")
-
-PREFIX = "bert."
-"""What backbone names start with in a file written from a class with a head."""
-
-IGNORED = ("embeddings.position_ids",)
-"""Arrays of a file that are no parameters."""
+def write_arrays(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, from those here by path; pieces are joined again."""
+    pieces: dict[str, list[np.ndarray]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.part):
+        array = np.asarray(arrays[entry.path], dtype=np.float32)
+        if entry.order is not None:
+            array = array.transpose(np.argsort(entry.order))
+        array = array.reshape((*(1,) * entry.ones, *array.shape))
+        pieces.setdefault(entry.name if entry.bare else prefix + entry.name, []).append(array)
+    axes = {entry.name if entry.bare else prefix + entry.name: entry.axis for entry in entries}
+    return {name: np.ascontiguousarray(np.concatenate(held, axes[name])) for name, held in pieces.items()}
 
 
-def entries(config: ModelConfig) -> list[Entry]:
-    """Every array of the model, named as in a file without :data:`PREFIX`."""
-
-    def size(field: str) -> int:
-        return int(getattr(config, field))
-
-    def dense(path: str, name: str, inputs: str, outputs: str) -> list[Entry]:
-        return [
-            Entry(f"{path}/kernel", f"{name}.weight", (size(inputs), size(outputs)), True),
-            Entry(f"{path}/bias", f"{name}.bias", (size(outputs),), False),
-        ]
-
-    def norm(path: str, name: str) -> list[Entry]:
-        shape = (config.hidden_size,)
-        return [
-            Entry(f"{path}/scale", f"{name}.weight", shape, False),
-            Entry(f"{path}/bias", f"{name}.bias", shape, False),
-        ]
-
-    found = [
-        Entry(f"{path}/embedding", f"{name}.weight", (size(rows), config.hidden_size), False)
-        for path, name, rows in _EMBEDDINGS
-    ]
-    found += [entry for row in _NORMS for entry in norm(*row)]
-    for index in range(config.num_layers):
-        here, there = f"encoder/layer_{index}/", f"encoder.layer.{index}."
-        found += [entry for path, name, *sizes in _LAYER_DENSE for entry in dense(here + path, there + name, *sizes)]
-        found += [entry for path, name in _LAYER_NORMS for entry in norm(here + path, there + name)]
-    if config.pooling == "cls":
-        found += dense(*_POOLER)
-    if config.num_labels:
-        found += dense(*_HEAD)
-    return found
+def table(path: str, name: str, rows: int, size: int) -> list[Entry]:
+    """An embedding."""
+    return [Entry(f"{path}/embedding", f"{name}.weight", (rows, size))]
 
 
-def is_classifier(config: ModelConfig) -> bool:
-    """Whether Hugging Face has a class with the head: only on the pooled first token."""
-    return config.num_labels > 0 and config.pooling == "cls"
+def linear(path: str, name: str, inputs: int, outputs: int, *, bias: bool = True) -> list[Entry]:
+    """A dense layer, whose kernel torch stores as [outputs, inputs]."""
+    found = [Entry(f"{path}/kernel", f"{name}.weight", (inputs, outputs), (1, 0))]
+    return found + ([Entry(f"{path}/bias", f"{name}.bias", (outputs,))] if bias else [])
 
 
-def file_entries(config: ModelConfig) -> list[Entry]:
-    """Every array of the model, named as in a file of the Hugging Face class that holds it."""
-    prefix = PREFIX if is_classifier(config) else ""
-    return [
-        entry if entry.name.startswith(f"{_HEAD[1]}.") else entry._replace(name=prefix + entry.name)
-        for entry in entries(config)
-    ]
+def scale(path: str, name: str, size: int) -> list[Entry]:
+    """A norm without bias."""
+    return [Entry(f"{path}/scale", f"{name}.weight", (size,))]
 
 
-def is_head(entry: Entry) -> bool:
-    """Whether the array may be absent from a pretrained file and start fresh: the head's and the pooler's."""
-    return entry.path.startswith((f"{_HEAD[0]}/", f"{_POOLER[0]}/"))
+def norm(path: str, name: str, size: int) -> list[Entry]:
+    """A norm with scale and bias."""
+    return [*scale(path, name, size), Entry(f"{path}/bias", f"{name}.bias", (size,))]
+
+
+def head(entries: Sequence[Entry]) -> list[Entry]:
+    """The same arrays as those of a head: outside the prefix, and fresh when a file lacks them."""
+    return [entry._replace(bare=True, fresh=True) for entry in entries]

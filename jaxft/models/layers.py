@@ -1,4 +1,4 @@
-"""The parts encoders are made of, as Flax Linen modules over plain parameters."""
+"""The smallest parts of every model, as Flax Linen modules over plain parameters."""
 
 from __future__ import annotations
 
@@ -17,36 +17,44 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
+def gelu_tanh(x: Array) -> Array:
+    """x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))."""
+    return jax.nn.gelu(x, approximate=True)
+
+
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
     "tanh": jnp.tanh,
 }
 """By the name Hugging Face gives them."""
 
 
 class Affine(nn.Module):
-    """The kernel [inputs, outputs] and bias [outputs] of a dense layer, for :func:`dense`."""
+    """The kernel [inputs, outputs] and bias [outputs] or None of a dense layer, for :func:`dense`."""
 
     inputs: int
     outputs: int
-    init_std: float
     dtype: Any = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        kernel = self.param("kernel", nn.initializers.normal(self.init_std), (self.inputs, self.outputs))
-        bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
-        return cast(kernel, self.dtype), cast(bias, self.dtype)
+    def __call__(self) -> tuple[Array, Array | None]:
+        kernel = cast(self.param("kernel", nn.initializers.zeros, (self.inputs, self.outputs)), self.dtype)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, cast(self.param("bias", nn.initializers.zeros, (self.outputs,)), self.dtype)
 
 
 def dense(x: Array, affine: Affine) -> Array:
-    """y = x W + b over ``[rows, inputs]``: one flat matrix product, which CPUs run faster than a batched one."""
+    """y = x W + b over ``[..., inputs]``: one flat matrix product, which CPUs run faster than a batched one."""
     kernel, bias = affine()
-    return x @ kernel + bias
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    return (y if bias is None else y + bias).reshape(*x.shape[:-1], kernel.shape[1])
 
 
 class Table(nn.Module):
@@ -54,13 +62,18 @@ class Table(nn.Module):
 
     rows: int
     size: int
-    init_std: float
     dtype: Any = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        self.embedding = self.param("embedding", nn.initializers.zeros, (self.rows, self.size))
+
     def __call__(self, index: Array) -> Array:
-        embedding = self.param("embedding", nn.initializers.normal(self.init_std), (self.rows, self.size))
-        return cast(jnp.take(embedding, index, axis=0), self.dtype)
+        return cast(jnp.take(self.embedding, index, axis=0), self.dtype)
+
+    def attend(self, x: Array) -> Array:
+        """x Eᵀ: how well each row of the table answers ``[..., size]`` -> ``[..., rows]``."""
+        y = x.reshape(-1, self.size) @ cast(self.embedding, self.dtype).T
+        return y.reshape(*x.shape[:-1], self.rows)
 
 
 class LayerNorm(nn.Module):
@@ -76,6 +89,23 @@ class LayerNorm(nn.Module):
         centred = wide - wide.mean(axis=-1, keepdims=True)
         variance = jnp.square(centred).mean(axis=-1, keepdims=True)
         return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x² + eps) · scale over the last axis, in float32 whatever the input.
+
+    References:
+        Zhang, Sennrich. Root Mean Square Layer Normalization, 2019.
+    """
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        wide = x.astype(jnp.float32)
+        variance = jnp.square(wide).mean(axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
 
 
 def keep_mask(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
@@ -98,58 +128,6 @@ class Dropout(nn.Module):
         return jnp.where(keep_mask(self.make_rng("dropout"), self.rate, x.shape), x / (1 - self.rate), 0).astype(
             x.dtype
         )
-
-
-class SelfAttention(nn.Module):
-    """LayerNorm(x + dropout(dense(softmax(Q Kᵀ / √d) V))) in several heads; rows that see nothing stay finite."""
-
-    heads: int
-    norm_eps: float
-    attention_dropout: float
-    hidden_dropout: float
-    init_std: float
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, visible: Array, train: bool) -> tuple[Array, Array]:
-        """``x`` [batch·length, dim], ``visible`` [batch, length] bool -> (output like ``x``, probabilities)."""
-        batch, length = visible.shape
-        size = x.shape[-1]
-
-        def affine(name: str) -> Affine:
-            return Affine(size, size, self.init_std, self.dtype, name=name)
-
-        def split(name: str) -> Array:
-            flat = dense(x, affine(name))
-            return flat.reshape(batch, length, self.heads, size // self.heads).transpose(0, 2, 1, 3)
-
-        query, key, value = split("query"), split("key"), split("value")
-        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key).astype(jnp.float32) / math.sqrt(size // self.heads)
-        scores = jnp.where(visible[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
-        probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        dropped = Dropout(self.attention_dropout)(probabilities, train)
-        mixed = jnp.einsum("bhqk,bhkd->bhqd", dropped, value).transpose(0, 2, 1, 3).reshape(batch * length, size)
-        output = dense(mixed, affine("output"))
-        return LayerNorm(self.norm_eps, name="norm")(x + Dropout(self.hidden_dropout)(output, train)), probabilities
-
-
-class FeedForward(nn.Module):
-    """LayerNorm(x + dropout(f(x W_up + b) W_down + b))."""
-
-    size: int
-    activation: str
-    norm_eps: float
-    hidden_dropout: float
-    init_std: float
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        size = x.shape[-1]
-        up = dense(x, Affine(size, self.size, self.init_std, self.dtype, name="up"))
-        activated = ACTIVATION_FUNCTIONS[self.activation](up)
-        down = dense(activated, Affine(self.size, size, self.init_std, self.dtype, name="down"))
-        return LayerNorm(self.norm_eps, name="norm")(x + Dropout(self.hidden_dropout)(down, train))
 
 
 def cast(x: Array, dtype: Any) -> Array:

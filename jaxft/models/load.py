@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.models.config import ModelConfig, config_from_hf, saved_labels, saved_pooling, saved_task
+from jaxft.models.config import ModelConfig, Request
+from jaxft.models.families import FAMILIES, entries, family_of
+from jaxft.models.family import config_from_hf, fits_head, saved_labels
 from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
-from jaxft.models.keys import entries
+from jaxft.models.inputs import check_inputs
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
@@ -41,7 +43,8 @@ def load_model(
 
     Args:
         source: an asset ("minilm"), a directory with ``config.json`` and safetensors, or a hub id ("owner/name").
-        task: "classify", "regress" or "features" (no head).
+        task: "classify", "regress", "tag" (a label a token), "spans" (start and end of an answer), "lm" (the next
+            token), "seq2seq" or "features" (no head); each family answers some of them.
         num_labels: outputs of the head; None keeps those of the files.
         dtype: type of computation; the params stay float32, and so do the logits.
         pooling: "mean" of the last hidden states or "cls", as :class:`ModelConfig` says; None is what the files
@@ -61,9 +64,15 @@ def load_model(
     """
     directory = resolve(source)
     raw = read_config(directory)
-    config = config_from_hf(raw, task=task, num_labels=num_labels, labels=labels, pooling=pooling)
-    arrays = read_arrays(directory)
-    found = match(config, arrays, _fits_head(raw, config), directory)
+    family = family_of(raw)
+    config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
+    found = match(
+        entries(config),
+        read_arrays(directory, family),
+        use_head=fits_head(family, raw, config),
+        ignored=family.ignored,
+        source=str(directory),
+    )
     params = _params(config, _in_order(found, saved_labels(raw), config.labels), seed)
     return Model(_apply(config, dtype, remat), params, config, read_tokenizer(directory, config))
 
@@ -97,12 +106,6 @@ def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
     write(directory, config, {path: np.asarray(leaf) for path, leaf in leaves.items()}, model.tokenizer)
 
 
-def _fits_head(raw: Mapping[str, Any], config: ModelConfig) -> bool:
-    """Whether the head in the files reads the same features and gives the same outputs."""
-    same_task = saved_pooling(raw) == config.pooling and saved_task(raw) == config.task
-    return same_task and len(saved_labels(raw)) == config.num_labels
-
-
 def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of the files with the head's outputs in the order the labels are asked for."""
     if saved == labels or sorted(saved) != sorted(labels):
@@ -122,8 +125,8 @@ def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> 
             node = node.setdefault(parent, {})
         if entry.path in found:
             node[name] = jnp.asarray(found[entry.path])
-        elif name == "bias":
-            node[name] = jnp.zeros(entry.shape, jnp.float32)
+        elif name in ("bias", "scale"):
+            node[name] = jnp.full(entry.shape, float(name == "scale"), jnp.float32)
         else:
             key = jax.random.fold_in(jax.random.key(seed), index)
             node[name] = config.initializer_range * jax.random.normal(key, entry.shape, jnp.float32)
@@ -134,15 +137,14 @@ def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> 
 
 
 def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
-    from jaxft.models.bert import Bert
-
-    module = Bert(config, _float_type(dtype or jnp.float32), remat)
+    module = FAMILIES[config.family].module(config, _float_type(dtype or jnp.float32), remat)
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
-        _check(batch, config, train, key)
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        check_inputs(batch, config)
+        if train and key is None and any(rate > 0 for rate in config.dropouts):
+            raise InputError("train=True needs a key: the model has dropout")
         rngs = {"dropout": key} if train and key is not None else {}
-        return cast(Outputs, module.apply({"params": params}, inputs, train, rngs=rngs))
+        return cast(Outputs, module.apply({"params": params}, batch, train, rngs=rngs))
 
     return lift(apply)
 
@@ -155,18 +157,3 @@ def _float_type(dtype: Any) -> np.dtype[Any]:
     if found is None or not jnp.issubdtype(found, jnp.floating):
         raise InputError(f"dtype must be a floating-point type such as float32 or bfloat16; got {dtype!r}")
     return found
-
-
-def _check(batch: Mapping[str, Any], config: ModelConfig, train: bool, key: Key | None) -> None:
-    if "input_ids" not in batch:
-        raise InputError(f"expected a batch with input_ids [batch, length]; it has {', '.join(batch) or 'nothing'}")
-    shape = batch["input_ids"].shape
-    if len(shape) != 2:
-        raise InputError(f"expected input_ids of shape [batch, length]; got {list(shape)}")
-    if shape[1] > config.max_positions:
-        raise InputError(
-            f"the input is {shape[1]} tokens long but the model has {config.max_positions} positions: "
-            "truncate it to that many"
-        )
-    if train and key is None and max(config.hidden_dropout, config.attention_dropout, config.head_dropout) > 0:
-        raise InputError("train=True needs a key: the model has dropout")

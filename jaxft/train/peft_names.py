@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.errors import InputError, nearest
-from jaxft.models.config import ModelConfig, config_from_hf
-from jaxft.models.keys import PREFIX, Entry, entries, file_entries
+from jaxft.models.config import ModelConfig, Request
+from jaxft.models.families import entries, family_of, file_entries
+from jaxft.models.family import config_from_hf
+from jaxft.models.keys import Entry
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -59,10 +61,12 @@ def is_embedding(entry: Entry) -> bool:
 
 def unknown_module(module: str, modules: list[str]) -> InputError:
     """The error for a module that the params do not have."""
-    if module.startswith(PREFIX) and module.removeprefix(PREFIX) in modules:
-        advice = "the adapter is one of a BertForSequenceClassification: load the model with pooling='cls' and its head"
-    elif PREFIX + module in modules:
-        advice = "the adapter is one of a bare BertModel: load the model with pooling='mean' or task='features'"
+    if any(module.endswith(f".{other}") for other in modules):
+        advice = (
+            "the adapter is one of a Hugging Face class with a head: load the model with pooling='cls' and its head"
+        )
+    elif any(other.endswith(f".{module}") for other in modules):
+        advice = "the adapter is one of a bare model: load the model with pooling='mean' or task='features'"
     else:
         advice = nearest(module, modules)
     return InputError(f"the adapter changes the module {module!r}, which these params do not have; {advice}")
@@ -71,8 +75,12 @@ def unknown_module(module: str, modules: list[str]) -> InputError:
 def _own(path: str, shape: tuple[int, ...]) -> Entry:
     parents, _, last = path.rpartition("/")
     if parents and last in ("kernel", "embedding"):
-        return Entry(path, f"{parents}/weight".replace("/", "."), shape, last == "kernel" and len(shape) == 2)
-    return Entry(path, path.replace("/", "."), shape, False)
+        return Entry(path, f"{parents}/weight".replace("/", "."), shape, _turned(last, shape))
+    return Entry(path, path.replace("/", "."), shape)
+
+
+def _turned(last: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    return (1, 0) if last == "kernel" and len(shape) == 2 else None
 
 
 def _bert_config(shapes: Shapes) -> ModelConfig | None:
@@ -94,13 +102,10 @@ def _bert_config(shapes: Shapes) -> ModelConfig | None:
     if not all(raw.values()):
         return None
     labels = axis("head/kernel", 1)
-    config = config_from_hf(
-        raw,
-        task="classify" if labels else "features",
-        num_labels=labels or None,
-        labels=None,
-        pooling="cls" if "pooler/kernel" in shapes else "mean",
+    request = Request(
+        "classify" if labels else "features", labels or None, None, "cls" if "pooler/kernel" in shapes else "mean"
     )
+    config = config_from_hf(family_of(raw), raw, request)
     return config if {entry.path: entry.shape for entry in entries(config)} == dict(shapes) else None
 
 

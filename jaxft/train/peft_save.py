@@ -14,7 +14,8 @@ import numpy as np
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
 from jaxft.models.config import ModelConfig
-from jaxft.models.keys import Entry, is_classifier
+from jaxft.models.families import has_class
+from jaxft.models.keys import Entry
 from jaxft.train.peft_names import family_config, is_embedding, module_of, named_entries
 from jaxft.trees import fingerprint, leaf_paths
 from jaxft.types import Adaptation, Delta, Frozen
@@ -175,10 +176,10 @@ def _config_fields(
     ranks = {module_of(entry): leaf.rank for entry, leaf in factors.items()}
     alphas = {module_of(entry): _alpha(leaf) for entry, leaf in factors.items()}
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    modules = kept.modules if family is None or is_classifier(family) else _without_head(kept.modules)
+    modules = kept.modules if family is None or has_class(family) else _without_head(kept.modules)
     return {
         "peft_type": "LORA",
-        "task_type": None if family is None else "SEQ_CLS" if is_classifier(family) else "FEATURE_EXTRACTION",
+        "task_type": None if family is None else _task_type(family),
         "inference_mode": True,
         "target_modules": _shortest(set(ranks), table, family),
         "modules_to_save": modules or None,
@@ -193,6 +194,20 @@ def _config_fields(
         "use_rslora": False,
         "peft_version": _PEFT_VERSION,
     }
+
+
+_TASK_TYPES = {
+    "classify": "SEQ_CLS",
+    "regress": "SEQ_CLS",
+    "tag": "TOKEN_CLS",
+    "spans": "QUESTION_ANS",
+    "lm": "CAUSAL_LM",
+    "seq2seq": "SEQ_2_SEQ_LM",
+}
+
+
+def _task_type(family: ModelConfig) -> str:
+    return _TASK_TYPES[family.task] if has_class(family) else "FEATURE_EXTRACTION"
 
 
 def _without_head(modules: list[str]) -> list[str]:
@@ -210,7 +225,7 @@ def _alpha(leaf: LowRank) -> float | int:
 def _shortest(targets: set[str], table: list[Entry], family: ModelConfig | None) -> list[str]:
     """The last keys of the modules' names if they select the same modules of Hugging Face's class, else whole names."""
     every = table
-    if family is not None and not is_classifier(family):
+    if family is not None and not has_class(family):
         shapes = {entry.path: entry.shape for entry in table}
         every = table + named_entries(shapes, replace(family, pooling="cls", num_labels=0, task="features"))
     modules = {module_of(entry) for entry in every}

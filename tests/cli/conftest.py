@@ -44,8 +44,9 @@ def write_model(directory, seed=0, positions=24):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from jaxft.models.config import config_from_hf
-    from jaxft.models.keys import entries
+    from jaxft.models.config import Request
+    from jaxft.models.families import entries, family_of
+    from jaxft.models.family import config_from_hf
 
     raw = {
         "model_type": "bert",
@@ -59,7 +60,7 @@ def write_model(directory, seed=0, positions=24):
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(raw))
     rng = np.random.default_rng(seed)
-    config = config_from_hf(raw, task="features", num_labels=None, labels=None, pooling=None)
+    config = config_from_hf(family_of(raw), raw, Request("features"))
     arrays = {}
     for entry in entries(config):
         shape = tuple(reversed(entry.shape)) if entry.transpose else entry.shape

@@ -1,0 +1,153 @@
+"""The encoder that BERT and its descendants share: embeddings, layers, and the heads that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxft.models.block import Block
+from jaxft.models.config import TextConfig
+from jaxft.models.heads import head, pool, pooler
+from jaxft.models.keys import Entry, linear, norm, table
+from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
+from jaxft.models.transformer import Layers
+from jaxft.models.visible import attention_mask
+from jaxft.types import Outputs
+
+TASKS = ("classify", "regress", "features", "tag", "spans")
+POOLINGS = ("mean", "cls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(TextConfig):
+    """Of an encoder.
+
+    Attributes:
+        intermediate_size: dimension inside the feed-forward.
+        embedding_size: of the tables; projected to hidden_size when it differs.
+        activation: of the feed-forward.
+        norm_eps: added to the variance.
+        hidden_dropout: of each sub-layer's output and of the embeddings.
+        attention_dropout: of the probabilities.
+        pooler_activation: of the dense layer on the first token, with ``pooling="cls"``.
+        padding_position: when given, tokens other than the padding token (which has this id) are counted from it.
+    """
+
+    intermediate_size: int
+    embedding_size: int
+    activation: str
+    norm_eps: float
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    pooler_activation: str = "tanh"
+    padding_position: int | None = None
+
+    @property
+    def position_rows(self) -> int:
+        """Rows of the table of positions."""
+        return self.max_positions + (0 if self.padding_position is None else self.padding_position + 1)
+
+    def block(self, dtype: Any) -> Block:
+        """One of its layers."""
+        head_dim = self.hidden_size // self.num_heads
+        return Block(
+            hidden=self.hidden_size,
+            heads=self.num_heads,
+            head_dim=head_dim,
+            intermediate=self.intermediate_size,
+            kv_heads=self.num_heads,
+            activation=self.activation,
+            norm_eps=self.norm_eps,
+            scale=head_dim**-0.5,
+            attention_dropout=self.attention_dropout,
+            hidden_dropout=self.hidden_dropout,
+            dtype=dtype,
+        )
+
+
+class Encoder(nn.Module):
+    """Embeddings, layers and, unless the task is "features", a head."""
+
+    config: EncoderConfig
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Outputs:
+        c = self.config
+        visible = attention_mask(batch)
+        x = Embeddings(c, self.dtype, name="embeddings")(batch["input_ids"], batch.get("token_type_ids"), train)
+        layers = Layers((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")
+        found = layers(x, [visible[:, None, None, :]], train)
+        outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
+        if c.pooling == "tokens":
+            return outputs._replace(logits=head(found.states[-1], c.num_labels, c.head_dropout, train))
+        features = pool(c.pooling, found.states[-1], visible)
+        if c.pooling == "cls":
+            features = pooler(features, c.pooler_activation, self.dtype)
+        logits = head(features, c.num_labels, c.head_dropout, train) if c.num_labels else None
+        return outputs._replace(logits=logits, features=features)
+
+
+class Embeddings(nn.Module):
+    """LayerNorm(word + position + token type), dropout, and a projection where the tables are narrower."""
+
+    config: EncoderConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, ids: Array, token_types: Array | None, train: bool, start: Array | int = 0) -> Array:
+        """``ids`` [batch, length] -> [batch, length, hidden]; ``start`` is the position of the first."""
+        c = self.config
+
+        def lookup(rows: int, name: str, index: Array) -> Array:
+            return Table(rows, c.embedding_size, self.dtype, name=name)(index)
+
+        x = lookup(c.vocab_size, "word", ids)
+        if c.token_types:
+            # Token types when nobody names them, and positions, are the same for every row: looked up once.
+            kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None else token_types
+            x = x + lookup(c.token_types, "token_type", kinds)
+        x = x + lookup(c.position_rows, "position", self._positions(ids, start))
+        x = Dropout(c.hidden_dropout)(LayerNorm(c.norm_eps, name="norm")(x), train)
+        if c.embedding_size == c.hidden_size:
+            return x
+        return dense(x, Affine(c.embedding_size, c.hidden_size, self.dtype, name="projection"))
+
+    def _positions(self, ids: Array, start: Array | int) -> Array:
+        padding = self.config.padding_position
+        if padding is None:
+            return start + jnp.arange(ids.shape[1])[None]
+        real = ids != padding
+        return jnp.where(real, jnp.cumsum(real, axis=1) + padding, padding)
+
+
+def encoder_entries(config: EncoderConfig, names: Mapping[str, str]) -> list[Entry]:
+    """The arrays of embeddings and layers.
+
+    Args:
+        config: gives their shapes.
+        names: what each module is called in the file: ``word``, ``position``, ``token_type`` (if any) and
+            ``embeddings_norm``, ``layer`` with a place for the index, and inside it ``query``, ``key``, ``value``,
+            ``output``, ``attention_norm``, ``up``, ``down`` and ``feed_forward_norm``.
+    """
+    c, hidden = config, config.hidden_size
+    found = table("embeddings/word", names["word"], c.vocab_size, c.embedding_size)
+    found += table("embeddings/position", names["position"], c.position_rows, c.embedding_size)
+    if "token_type" in names:
+        found += table("embeddings/token_type", names["token_type"], c.token_types, c.embedding_size)
+    found += norm("embeddings/norm", names["embeddings_norm"], c.embedding_size)
+    for index in range(c.num_layers):
+        here, there = f"encoder/layer_{index}", names["layer"].format(index)
+        for name in ("query", "key", "value", "output"):
+            found += linear(f"{here}/attention/{name}", f"{there}.{names[name]}", hidden, hidden)
+        found += norm(f"{here}/attention/norm", f"{there}.{names['attention_norm']}", hidden)
+        found += linear(f"{here}/feed_forward/up", f"{there}.{names['up']}", hidden, c.intermediate_size)
+        found += linear(f"{here}/feed_forward/down", f"{there}.{names['down']}", c.intermediate_size, hidden)
+        found += norm(f"{here}/feed_forward/norm", f"{there}.{names['feed_forward_norm']}", hidden)
+    return found

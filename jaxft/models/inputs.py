@@ -1,0 +1,50 @@
+"""What a batch must hold for a model, checked where shapes are known and before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxft.errors import InputError
+from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
+
+
+def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
+    """Refuses a batch that the model cannot read.
+
+    Raises:
+        InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions.
+    """
+    if isinstance(config, TextConfig):
+        _check_tokens(batch, "input_ids", config.max_positions)
+        if "decoder_input_ids" in batch:
+            _check_tokens(batch, "decoder_input_ids", config.max_positions)
+    if isinstance(config, ImageConfig):
+        _check_pixels(batch, config)
+
+
+def _check_tokens(batch: Mapping[str, Any], name: str, most: int) -> None:
+    if name not in batch:
+        raise InputError(f"expected a batch with {name} [batch, length]; it has {', '.join(batch) or 'nothing'}")
+    shape = batch[name].shape
+    if len(shape) != 2:
+        raise InputError(f"expected {name} of shape [batch, length]; got {list(shape)}")
+    if shape[1] > most:
+        raise InputError(
+            f"the input is {shape[1]} tokens long but the model has {most} positions: truncate it to that many"
+        )
+
+
+def _check_pixels(batch: Mapping[str, Any], config: ImageConfig) -> None:
+    if "pixels" not in batch:
+        raise InputError(
+            f"expected a batch with pixels [batch, height, width, channels]; it has {', '.join(batch) or 'nothing'}"
+        )
+    shape = batch["pixels"].shape
+    size = config.image_size or tuple(shape[1:3])
+    if len(shape) != 4 or tuple(shape[1:]) != (*size, config.channels):
+        height, width = config.image_size or ("height", "width")
+        raise InputError(
+            f"expected pixels of shape [batch, {height}, {width}, {config.channels}]; got {list(shape)}: "
+            "resize or convert the images"
+        )

@@ -1,0 +1,101 @@
+"""Rotary position embeddings, and the ways to stretch them over longer texts than a model was trained on.
+
+References:
+    Su, Lu, Pan, Murtadha, Wen, Liu. RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxft.errors import InputError
+
+SCALINGS = ("default", "linear", "llama3")
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines [batch or 1, length, head_dim / 2] of the angles of a batch."""
+
+    cos: Array
+    sin: Array
+
+
+class RotarySpec(NamedTuple):
+    """Angles of position p: p · θ^(−2i/d), the frequencies rescaled as ``kind`` says.
+
+    Attributes:
+        theta: base of the frequencies.
+        kind: "default", "linear" (all divided by factor) or "llama3" (only the slow ones are).
+        factor: how many times longer texts may be.
+        low: wavelengths longer than original / low are divided by factor.
+        high: wavelengths shorter than original / high are kept.
+        original: positions the model was first trained on.
+    """
+
+    theta: float
+    kind: str = "default"
+    factor: float = 1.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+
+def rotary_from_hf(raw: Mapping[str, Any], *, theta: float = 10000.0) -> RotarySpec:
+    """Reads ``rope_parameters`` or the older ``rope_theta`` and ``rope_scaling`` of a ``config.json``.
+
+    Raises:
+        InputError: a kind of scaling that is not supported, or one without its numbers.
+    """
+    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    base = float(scaling.get("rope_theta", raw.get("rope_theta", theta)))
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in SCALINGS:
+        raise InputError(f"rope scaling must be one of {', '.join(SCALINGS)}; config.json says {kind!r}")
+    if kind == "default":
+        return RotarySpec(base)
+    try:
+        if kind == "linear":
+            return RotarySpec(base, kind, float(scaling["factor"]))
+        return RotarySpec(
+            base,
+            kind,
+            float(scaling["factor"]),
+            float(scaling["low_freq_factor"]),
+            float(scaling["high_freq_factor"]),
+            int(scaling["original_max_position_embeddings"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the rope scaling {kind!r} in config.json lacks {error}: it is damaged") from error
+
+
+def frequencies(spec: RotarySpec, head_dim: int) -> np.ndarray:
+    """Angle a position, [head_dim / 2]."""
+    plain = 1.0 / spec.theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
+    if spec.kind == "default":
+        return plain.astype(np.float32)
+    if spec.kind == "linear":
+        return (plain / spec.factor).astype(np.float32)
+    wavelength = 2 * math.pi / plain
+    blend = (spec.original / wavelength - spec.low) / (spec.high - spec.low)
+    kept = np.clip(blend, 0.0, 1.0)
+    return ((1 - kept) * plain / spec.factor + kept * plain).astype(np.float32)
+
+
+def rotary(spec: RotarySpec, head_dim: int, positions: Array) -> Rotary:
+    """Cosines and sines at ``positions`` [batch or 1, length]."""
+    angles = positions[..., None].astype(jnp.float32) * frequencies(spec, head_dim)
+    return Rotary(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: Array, turn: Rotary) -> Array:
+    """Turns the pairs (x_i, x_{i + d/2}) of ``[batch, heads, length, head_dim]`` by the angles of their position."""
+    half = x.shape[-1] // 2
+    cos, sin = (part[:, None].astype(x.dtype) for part in turn)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
