@@ -27,7 +27,7 @@ import numpy as np
 import tyro
 
 import jaxft as ft
-from jaxft.train import wilson_interval
+from jaxft.metrics import wilson_interval
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,6 +1,7 @@
 """The front door: what users type, nothing else."""
 
 from . import data as data
+from . import metrics as metrics
 from .adapt import chain as chain
 from .adapt import freeze as freeze
 from .adapt import full as full
@@ -28,6 +29,7 @@ from .train import make_mesh as make_mesh
 from .train import make_step as make_step
 from .train import predict as predict
 from .train import save_adapter as save_adapter
+from .train import token_losses as token_losses
 from .train import warmup_linear as warmup_linear
 from .trees import everything as everything
 from .trees import fingerprint as fingerprint

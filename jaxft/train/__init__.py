@@ -2,7 +2,7 @@
 
 from jaxft.train.checkpoint import Checkpointer, Restored, restore
 from jaxft.train.compile_cache import enable_compile_cache
-from jaxft.train.evaluate import classification_metrics, evaluate, predict, regression_metrics, wilson_interval
+from jaxft.train.evaluate import evaluate, predict
 from jaxft.train.loop import FitResult, fit
 from jaxft.train.optimise import adamw, decayed, warmup_linear
 from jaxft.train.peft_load import load_adapter
@@ -10,6 +10,7 @@ from jaxft.train.peft_save import save_adapter
 from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_mesh, shard, shard_batch, shardings
 from jaxft.train.step import make_step
 from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
+from jaxft.train.token_losses import TokenLosses, token_losses
 
 __all__ = [
     "Checkpointer",
@@ -18,9 +19,9 @@ __all__ = [
     "NonFiniteLoss",
     "Placement",
     "Restored",
+    "TokenLosses",
     "TrainingStopped",
     "adamw",
-    "classification_metrics",
     "data_parallel",
     "decayed",
     "enable_compile_cache",
@@ -31,12 +32,11 @@ __all__ = [
     "make_mesh",
     "make_step",
     "predict",
-    "regression_metrics",
     "restore",
     "save_adapter",
     "shard",
     "shard_batch",
     "shardings",
+    "token_losses",
     "warmup_linear",
-    "wilson_interval",
 ]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxft.errors import InputError
+from jaxft.metrics import classification_metrics, language_metrics, regression_metrics, tagging_metrics
 from jaxft.train.sharding import Placement, shard_batch
 from jaxft.train.step import as_outputs
+from jaxft.train.token_losses import IGNORED, NOT_FOR_THE_MODEL, token_losses
 from jaxft.types import Batch, Params
 from jaxft.weights import lift
 
-_NOT_FOR_THE_MODEL = ("labels", "mask")
+Task = Literal["classify", "regress", "tag", "lm", "seq2seq"]
+
 _AHEAD = 2
 
 
@@ -42,7 +45,7 @@ def _predictions(
         return np.asarray(logits)[_real(batch, logits.shape[0])], batch
 
     for batch in batches:
-        inputs: Batch = {name: value for name, value in batch.items() if name not in _NOT_FOR_THE_MODEL}
+        inputs: Batch = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
         waiting.append((forward(params, inputs if placement is None else shard_batch(inputs, placement)), batch))
         if len(waiting) > _AHEAD:
             yield read()
@@ -59,7 +62,8 @@ def predict(
 ) -> np.ndarray:
     """Returns the logits of every real row, in order, on the host.
 
-    The program is traced once for each shape of batch, over all calls with the same ``apply``.
+    Logits of tokens are padded to the longest batch with the lowest finite number, which no argmax picks. The program
+    is traced once for each shape of batch, over all calls with the same ``apply``.
 
     Args:
         apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits.
@@ -80,7 +84,19 @@ def predict(
     found = [logits for logits, _ in _predictions(apply, params, batches, placement)]
     if not found:
         raise InputError("there is nothing to predict: no batch was given")
-    return np.concatenate(found)
+    return _stack(found, float(jnp.finfo(found[0].dtype).min))
+
+
+def _stack(parts: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    """All rows in one array; an axis of tokens, the second, is padded to the longest."""
+    longest = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+
+    def padded(part: np.ndarray) -> np.ndarray:
+        missing = longest - part.shape[1] if part.ndim > 1 else 0
+        widths = [(0, 0), (0, missing), *((0, 0) for _ in part.shape[2:])]
+        return np.pad(part, widths, constant_values=fill) if missing else part
+
+    return np.concatenate([padded(part) for part in parts])
 
 
 def evaluate(
@@ -88,7 +104,8 @@ def evaluate(
     params: Params,
     batches: Iterable[Batch],
     *,
-    task: Literal["classify", "regress"] = "classify",
+    task: Task = "classify",
+    names: Sequence[str] | None = None,
     placement: Placement | None = None,
 ) -> dict[str, float]:
     """Predicts and compares with the "labels" of the batches.
@@ -97,14 +114,36 @@ def evaluate(
         apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits.
         params: what ``apply`` reads, structured weights included.
         batches: dicts of arrays with "labels"; rows whose "mask" is False are left out.
-        task: which figures: see ``classification_metrics`` and ``regression_metrics``.
+        task: which figures of ``jaxft.metrics``: "classify", "regress", "tag", or for next tokens "lm" and, given the
+            true tokens before each, "seq2seq". What compares strings starts from ``predict`` or from generated text.
+        names: of the tags, for "tag".
         placement: the devices to spread each batch over.
 
     Raises:
-        InputError: there is no batch, one has no labels, a label is none of the classes, or ``task`` is another.
+        InputError: there is no batch, one has no labels, a label is none of the classes, ``task`` is another, or
+            "tag" has no names.
+
+    Example:
+        >>> batch = {"x": np.float32([[2, 1], [0, 1], [0, 3]]), "labels": np.array([0, 1, 0])}
+        >>> round(evaluate(lambda params, batch: batch["x"], None, [batch])["accuracy"], 3)
+        0.667
     """
-    if task not in ("classify", "regress"):
-        raise InputError(f"task is 'classify' or 'regress', but is {task!r}")
+    if task not in get_args(Task):
+        raise InputError(f"task is one of {', '.join(map(repr, get_args(Task)))}, but is {task!r}")
+    if task == "tag" and names is None:
+        raise InputError("tags are compared by their names: pass names, one for each tag of the model")
+    if task in ("lm", "seq2seq"):
+        return language_metrics(*token_losses(apply, params, batches, placement=placement))
+    logits, labels = _compared(apply, params, batches, placement)
+    if task == "tag":
+        return tagging_metrics(logits, labels, names or ())
+    return classification_metrics(logits, labels) if task == "classify" else regression_metrics(logits, labels)
+
+
+def _compared(
+    apply: Callable[..., Any], params: Params, batches: Iterable[Batch], placement: Placement | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the real rows."""
     logits, labels = [], []
     for found, batch in _predictions(apply, params, batches, placement):
         if "labels" not in batch:
@@ -114,94 +153,4 @@ def evaluate(
         labels.append(values[_real(batch, len(values))])
     if not logits:
         raise InputError("there is nothing to evaluate: no batch was given")
-    figures = classification_metrics if task == "classify" else regression_metrics
-    return figures(np.concatenate(logits), np.concatenate(labels))
-
-
-def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy with its 95 % interval, macro F1, Matthews correlation and mean cross-entropy.
-
-    F1 averages over the classes that occur among labels or predictions; the correlation is 0 when only one does.
-
-    Args:
-        logits: ``[rows, classes]``.
-        labels: ``[rows]`` integers.
-
-    Raises:
-        InputError: there are no rows, or a label is none of the classes.
-
-    Example:
-        >>> figures = classification_metrics(np.eye(2)[[0, 1, 1, 1]] * 9.0, np.array([0, 1, 1, 0]))
-        >>> {name: round(value, 3) for name, value in figures.items()}
-        {'accuracy': 0.75, 'accuracy_low': 0.301, 'accuracy_high': 0.954, 'f1': 0.733, 'mcc': 0.577, 'loss': 2.25}
-
-    References:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-        Matthews, "Comparison of the predicted and observed secondary structure of T4 phage lysozyme", 1975.
-    """
-    from sklearn.metrics import f1_score, matthews_corrcoef
-
-    classes = logits.shape[-1]
-    if wrong := sorted(set(labels[(labels < 0) | (labels >= classes)].tolist())):
-        raise InputError(f"labels are whole numbers from 0 to {classes - 1}, but there are {wrong[:3]}: check the data")
-    predicted = logits.argmax(-1)
-    correct = int((predicted == labels).sum())
-    low, high = wilson_interval(correct, len(labels))
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return {
-        "accuracy": correct / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
-        "mcc": float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0,
-        "loss": float(-np.take_along_axis(log_probability, labels[:, None].astype(np.int64), -1).mean()),
-    }
-
-
-def regression_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean squared error and Pearson's correlation, which is 0 when either side is constant.
-
-    Args:
-        logits: ``[rows]`` or ``[rows, 1]`` predicted values.
-        labels: ``[rows]`` true values.
-
-    Example:
-        >>> regression_metrics(np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))
-        {'mse': 0.333..., 'pearson': 0.981...}
-    """
-    predicted, true = logits.reshape(-1).astype(np.float64), labels.reshape(-1).astype(np.float64)
-    if predicted.shape != true.shape:
-        raise InputError(f"a regression predicts one value a row, but logits are {logits.shape}, labels {labels.shape}")
-    a, b = predicted - predicted.mean(), true - true.mean()
-    scale = math.sqrt(float((a * a).sum() * (b * b).sum()))
-    return {
-        "mse": float(((predicted - true) ** 2).mean()),
-        "pearson": float((a * b).sum() / scale) if scale > 0 else 0.0,
-    }
-
-
-def wilson_interval(correct: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of a proportion, by default with 95 % coverage.
-
-    Args:
-        correct: successes.
-        total: trials.
-        z: quantile of the normal distribution.
-
-    Raises:
-        InputError: there are no trials.
-
-    Example:
-        >>> [round(bound, 4) for bound in wilson_interval(9, 10)]
-        [0.5958, 0.9821]
-
-    References:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    """
-    if total < 1:
-        raise InputError("an interval needs at least one row")
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return _stack(logits, float(jnp.finfo(logits[0].dtype).min)), _stack(labels, IGNORED)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxft as ft
-from jaxft.train import classification_metrics, evaluate, predict, regression_metrics, wilson_interval
+from jaxft.train import evaluate, predict
 from jaxft.types import Outputs
 
 
@@ -70,30 +70,52 @@ def test_regression():
     found = evaluate(lambda params, batch: Outputs(logits=batch["x"][:, None]), None, [batch], task="regress")
     assert found["mse"] == pytest.approx(1 / 3)
     assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 4], [1, 2, 3])[0, 1])
-    assert regression_metrics(np.ones((3, 1)), np.arange(3.0))["pearson"] == 0.0
-    with pytest.raises(ft.InputError, match="one value a row"):
-        regression_metrics(np.ones((3, 2)), np.arange(3.0))
 
 
-def test_classification_by_hand():
-    predicted, labels = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 0])
-    found = classification_metrics(np.eye(3)[predicted], labels)
-    assert found["accuracy"] == pytest.approx(0.5)
-    assert found["f1"] == pytest.approx((0.4 + 2 / 3 + 0.0) / 3)
-    assert classification_metrics(np.eye(3)[[1, 1]], np.array([1, 1]))["mcc"] == 0.0
+@pytest.mark.parametrize("rank", [2, 3])
+def test_tokens_of_batches_of_different_lengths(rank):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=shape[:rank]).astype(np.float32) for shape in [(2, 3, 4), (1, 5, 4), (2, 2, 4)]]
+    found = predict(lambda params, batch: batch["x"], None, [{"x": part} for part in parts])
+    assert found.shape == ((5, 5, 4) if rank == 3 else (5, 5))
+    row = 0
+    for part in parts:
+        here = found[row : row + len(part)]
+        np.testing.assert_array_equal(here[:, : part.shape[1]], part)
+        assert (here[:, part.shape[1] :] == np.finfo(np.float32).min).all()
+        row += len(part)
 
 
-@pytest.mark.parametrize(("correct", "total"), [(0, 5), (5, 5), (1, 2), (1796, 2128)])
-def test_the_interval_solves_its_equation(correct, total):
-    share = correct / total
-    for bound in wilson_interval(correct, total):
-        assert (share - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / total, abs=1e-9)
+def test_bfloat16_logits_are_padded_too():
+    parts = [jnp.ones((1, length, 2), jnp.bfloat16) for length in (1, 2)]
+    found = predict(lambda params, batch: batch["x"], None, [{"x": part} for part in parts])
+    assert found.dtype == jnp.bfloat16
+    assert np.isfinite(found.astype(np.float32)).all()
 
 
-@pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_refused(label):
-    with pytest.raises(ft.InputError, match=rf"from 0 to 2, but there are \[{label}\]"):
-        classification_metrics(np.eye(3), np.array([0, 1, label]))
+def test_tags_of_batches_of_different_lengths():
+    names = ["O", "B-LOC", "I-LOC"]
+    tags = [np.array([[1, 2, 0]]), np.array([[1, 0], [1, 1]])]
+    labels = [np.array([[1, 2, -100]]), np.array([[1, -100], [0, 0]])]
+    batches = [
+        {"x": np.eye(3, dtype=np.float32)[tag], "labels": label, "mask": np.array([True, False])[: len(tag)]}
+        for tag, label in zip(tags, labels, strict=True)
+    ]
+    found = evaluate(lambda params, batch: batch["x"], None, batches, task="tag", names=names)
+    assert (found["accuracy"], found["precision"], found["recall"]) == (1.0, 1.0, 1.0)
+    batches[1]["mask"] = np.array([True, True])
+    found = evaluate(lambda params, batch: batch["x"], None, batches, task="tag", names=names)
+    assert found["accuracy"] == pytest.approx(3 / 5)
+    assert (found["precision"], found["recall"]) == (0.5, 1.0)
+    with pytest.raises(ft.InputError, match="pass names, one for each tag"):
+        evaluate(lambda params, batch: batch["x"], None, batches, task="tag")
+
+
+@pytest.mark.parametrize("task", ["lm", "seq2seq"])
+def test_the_perplexity_of_tokens(task):
+    batch = {"x": np.zeros((2, 3, 8), np.float32), "labels": np.array([[0, 5, -100], [0, -100, -100]])}
+    found = evaluate(lambda params, batch: batch["x"], None, [batch], task=task)
+    assert found == pytest.approx({"loss": np.log(8), "perplexity": 8.0, "accuracy": 2 / 3})
 
 
 def test_an_unknown_task_is_refused():
@@ -111,5 +133,3 @@ def test_nothing_to_predict_is_refused():
         evaluate(apply, None, [])
     with pytest.raises(ft.InputError, match="has none: predict needs no labels"):
         evaluate(apply, None, [{"x": np.ones((2, 2))}])
-    with pytest.raises(ft.InputError, match="at least one row"):
-        wilson_interval(0, 0)

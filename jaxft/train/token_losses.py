@@ -1,0 +1,113 @@
+"""Sums over the tokens of a data set: a vocabulary of logits for every token never leaves the devices."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxft.errors import InputError
+from jaxft.objectives import negative_log_likelihood
+from jaxft.train.sharding import Placement, shard_batch
+from jaxft.train.step import as_outputs
+from jaxft.types import Array, Batch, Params
+from jaxft.weights import lift
+
+IGNORED = -100
+NOT_FOR_THE_MODEL = ("labels", "mask")
+_AHEAD = 2
+
+
+class TokenLosses(NamedTuple):
+    """Sums over the tokens that count.
+
+    Attributes:
+        nll: −log p, in nats.
+        tokens: how many count.
+        correct: how many of them had the largest logit.
+    """
+
+    nll: float
+    tokens: int
+    correct: int
+
+
+def token_losses(
+    apply: Callable[..., Any], params: Params, batches: Iterable[Batch], *, placement: Placement | None = None
+) -> TokenLosses:
+    """Sums −log p of every label of tokens, with which ``jaxft.metrics.language_metrics`` gives the perplexity.
+
+    Reads ``token_logits``, or ``logits`` where a model has no others. Labels stand where their logits do, already
+    shifted. The program is traced once for each shape of batch, over all calls with the same ``apply``.
+
+    Args:
+        apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits ``[batch, length, vocabulary]``.
+        params: what ``apply`` reads, structured weights included.
+        batches: dicts of arrays with "labels" ``[batch, length]``, -100 where nothing counts; rows whose "mask" is
+            False are left out.
+        placement: the devices to spread each batch over.
+
+    Raises:
+        InputError: there is no batch, one has no labels, their shape is not that of the tokens, or a label is no token.
+
+    Example:
+        >>> batch = {"x": np.zeros((1, 3, 4), np.float32), "labels": np.array([[0, 2, -100]])}
+        >>> token_losses(lambda params, batch: batch["x"], None, [batch])
+        TokenLosses(nll=2.772..., tokens=2, correct=1)
+    """
+    waiting: deque[tuple[Array, ...]] = deque()
+    sums = _sums(apply, None if placement is None else placement.mesh)
+    nll, tokens, correct = 0.0, 0, 0
+
+    def read() -> None:
+        nonlocal nll, tokens, correct
+        lost, counted, right, unknown = waiting.popleft()
+        if unknown:
+            raise InputError(
+                f"a label is a token of the model, or {IGNORED} where nothing counts, but {int(unknown)} are neither"
+            )
+        nll, tokens, correct = nll + float(lost), tokens + int(counted), correct + int(right)
+
+    for batch in batches:
+        if "labels" not in batch:
+            raise InputError(f"losses of tokens need labels, but a batch has only {sorted(batch)}")
+        whole = {"mask": np.ones(len(batch["labels"]), bool), **batch}
+        waiting.append(sums(params, whole if placement is None else shard_batch(whole, placement)))
+        if len(waiting) > _AHEAD:
+            read()
+    if not waiting:
+        raise InputError("there is nothing to evaluate: no batch was given")
+    while waiting:
+        read()
+    return TokenLosses(nll, tokens, correct)
+
+
+@lru_cache(maxsize=16)
+def _sums(apply: Callable[..., Any], mesh: Mesh | None) -> Callable[[Params, Batch], tuple[Array, ...]]:
+    """The compiled sums over a batch; on a mesh every process receives them."""
+    lifted = lift(apply)
+
+    def sums(params: Params, batch: Batch) -> tuple[Array, ...]:
+        inputs = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+        outputs = as_outputs(lifted(params, inputs))
+        logits = outputs.logits if outputs.token_logits is None else outputs.token_logits
+        labels, mask = jnp.asarray(batch["labels"]), jnp.asarray(batch["mask"], bool)
+        if logits is None or logits.ndim != 3 or logits.shape[:-1] != labels.shape:
+            found = "none" if logits is None else list(logits.shape)
+            raise InputError(
+                "losses of tokens expect logits [batch, length, vocabulary] and labels [batch, length], but logits "
+                f"are {found} and labels {list(labels.shape)}"
+            )
+        counts = (labels != IGNORED) & mask[:, None]
+        lost = jnp.sum(negative_log_likelihood(logits, labels, counts))
+        right = jnp.sum(counts & (jnp.argmax(logits, axis=-1) == labels))
+        unknown = counts & ((labels < 0) | (labels >= logits.shape[-1]))
+        return lost, jnp.sum(counts), right, jnp.sum(unknown)
+
+    return jax.jit(sums, out_shardings=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
