@@ -3,14 +3,18 @@
 from jaxft.data.batches import Batches, EvalBatches, ViewBatches, batches, eval_batches, views
 from jaxft.data.boolq import boolq
 from jaxft.data.chitchat import chitchat
-from jaxft.data.dataset import Dataset, Ragged, arrays
+from jaxft.data.dataset import Dataset, Ragged, arrays, ragged
 from jaxft.data.disflqa import disflqa
 from jaxft.data.fashion_mnist import FASHION_CLASSES, Images, ImageSplit, fashion_mnist
 from jaxft.data.held_out import TrainTest
 from jaxft.data.labels import Vocabulary, float_labels, vocabulary
+from jaxft.data.language import language_modelling, pack
+from jaxft.data.packing import best_fit, fill_rate
 from jaxft.data.sentiment import DOMAINS, Shift, Split, sentiment
+from jaxft.data.spans import SpanDataset, gold_answers, span_answers, spans
 from jaxft.data.table import Table
 from jaxft.data.tables import read_table
+from jaxft.data.tagging import TagDataset, tag, tag_vocabulary, word_tags
 from jaxft.data.tokens import check_max_length, tokenise
 from jaxft.data.xsum import xsum
 
@@ -24,24 +28,37 @@ __all__ = [
     "Images",
     "Ragged",
     "Shift",
+    "SpanDataset",
     "Split",
     "Table",
+    "TagDataset",
     "TrainTest",
     "ViewBatches",
     "Vocabulary",
     "arrays",
     "batches",
+    "best_fit",
     "boolq",
     "check_max_length",
     "chitchat",
     "disflqa",
     "eval_batches",
     "fashion_mnist",
+    "fill_rate",
     "float_labels",
+    "gold_answers",
+    "language_modelling",
+    "pack",
+    "ragged",
     "read_table",
     "sentiment",
+    "span_answers",
+    "spans",
+    "tag",
+    "tag_vocabulary",
     "tokenise",
     "views",
     "vocabulary",
+    "word_tags",
     "xsum",
 ]
