@@ -31,6 +31,7 @@ class ModelConfig:
         num_layers: of the encoder, or of the decoder where there is no encoder.
         initializer_range: standard deviation of what starts fresh.
         head_dropout: of what the head reads.
+        dtype: of computation.
         raw: the fields of the ``config.json`` it came from, kept for writing it back.
     """
 
@@ -43,6 +44,7 @@ class ModelConfig:
     num_layers: int
     initializer_range: float = 0.02
     head_dropout: float = 0.0
+    dtype: str = field(default="float32", compare=False)
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -104,6 +106,11 @@ def number(name: str, default: Any = _REQUIRED) -> Field:
     return Field(name, "number", default)
 
 
+def token(name: str, default: Any = _REQUIRED) -> Field:
+    """The id of a token, a whole number from 0 up."""
+    return Field(name, "token", default)
+
+
 def flag(name: str, default: bool) -> Field:
     """True or false."""
     return Field(name, "flag", default)
@@ -134,6 +141,8 @@ def _checked(entry: Field, value: Any) -> Any:
         return None
     if entry.kind == "size" and (type(value) is not int or value < 1):
         raise InputError(f"{entry.name} in config.json must be a whole number from 1 up; got {value!r}")
+    if entry.kind == "token" and (type(value) is not int or value < 0):
+        raise InputError(f"{entry.name} in config.json must be a whole number from 0 up; got {value!r}")
     if entry.kind == "number" and (type(value) not in (int, float) or not value >= 0):
         raise InputError(f"{entry.name} in config.json must be a number from 0 up; got {value!r}")
     if entry.kind == "flag" and type(value) is not bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
@@ -66,6 +67,7 @@ def load_model(
     raw = read_config(directory)
     family = family_of(raw)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
+    config = replace(config, dtype=_float_type(dtype or jnp.float32).name)
     found = match(
         entries(config),
         read_arrays(directory, family),
@@ -74,7 +76,7 @@ def load_model(
         source=str(directory),
     )
     params = _params(config, _in_order(found, saved_labels(raw), config.labels), seed)
-    return Model(_apply(config, dtype, remat), params, config, read_tokenizer(directory, config))
+    return Model(_apply(config, remat), params, config, read_tokenizer(directory, config))
 
 
 def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
@@ -136,8 +138,8 @@ def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> 
     return params
 
 
-def _apply(config: ModelConfig, dtype: Any, remat: bool) -> Any:
-    module = FAMILIES[config.family].module(config, _float_type(dtype or jnp.float32), remat)
+def _apply(config: ModelConfig, remat: bool) -> Any:
+    module = FAMILIES[config.family].module(config, jnp.dtype(config.dtype), remat)
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
         check_inputs(batch, config)
