@@ -62,8 +62,8 @@ def predict(
 ) -> np.ndarray:
     """Returns the logits of every real row, in order, on the host.
 
-    Logits of tokens are padded to the longest batch with the lowest finite number, which no argmax picks. The program
-    is traced once for each shape of batch, over all calls with the same ``apply``.
+    Logits of tokens are padded to the longest batch with half the lowest finite number: no argmax picks it, and the sum
+    of two is finite. The program is traced once for each shape of batch, over all calls with the same ``apply``.
 
     Args:
         apply: ``apply(params, batch) -> Outputs``, or an array, taken as logits.
@@ -84,17 +84,19 @@ def predict(
     found = [logits for logits, _ in _predictions(apply, params, batches, placement)]
     if not found:
         raise InputError("there is nothing to predict: no batch was given")
-    return _stack(found, float(jnp.finfo(found[0].dtype).min))
+    return _stack(found)
 
 
-def _stack(parts: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """All rows in one array; an axis of tokens, the second, is padded to the longest."""
+def _stack(parts: Sequence[np.ndarray], fill: float | None = None) -> np.ndarray:
+    """All rows in one array; an axis of tokens, the second, is padded to the longest, by default as in ``predict``."""
     longest = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
 
     def padded(part: np.ndarray) -> np.ndarray:
         missing = longest - part.shape[1] if part.ndim > 1 else 0
+        if not missing:
+            return part
         widths = [(0, 0), (0, missing), *((0, 0) for _ in part.shape[2:])]
-        return np.pad(part, widths, constant_values=fill) if missing else part
+        return np.pad(part, widths, constant_values=float(jnp.finfo(part.dtype).min) / 2 if fill is None else fill)
 
     return np.concatenate([padded(part) for part in parts])
 
@@ -153,4 +155,4 @@ def _compared(
         labels.append(values[_real(batch, len(values))])
     if not logits:
         raise InputError("there is nothing to evaluate: no batch was given")
-    return _stack(logits, float(jnp.finfo(logits[0].dtype).min)), _stack(labels, IGNORED)
+    return _stack(logits), _stack(labels, IGNORED)
