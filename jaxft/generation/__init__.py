@@ -1,0 +1,7 @@
+"""Generation: the next token, again and again, in one compiled loop."""
+
+from jaxft.generation.generate import Generated, generate
+from jaxft.generation.sampling import filtered, sample
+from jaxft.generation.text import complete, encode_prompts, reply
+
+__all__ = ["Generated", "complete", "encode_prompts", "filtered", "generate", "reply", "sample"]
