@@ -60,6 +60,8 @@ class Attention(nn.Module):
         dropped = Dropout(b.attention_dropout)(probabilities, train)
         mixed = _mix(dropped, value)
         output = dense(mixed, Affine(b.heads * b.head_dim, b.hidden, b.dtype, b.output_bias, name="output"))
+        if b.attention_output_dropout is not None:
+            b = b._replace(hidden_dropout=b.attention_output_dropout)
         return residual(b, x, output, train), probabilities, cache
 
     def _heads(self, x: Array, name: str, heads: int, turn: Rotary | None) -> Array:

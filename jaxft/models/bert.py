@@ -10,10 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.errors import InputError
-from jaxft.models.config import activation, check_heads, number, read_fields, size
-from jaxft.models.encoder import POOLINGS, TASKS, Encoder, EncoderConfig, encoder_entries
+from jaxft.models.config import Field, activation, check_heads, number, read_fields, size
+from jaxft.models.encoder import (
+    OTHER_HEADS,
+    POOLINGS,
+    TASKS,
+    Encoder,
+    EncoderConfig,
+    encoder_entries,
+    head_classes,
+    head_entries,
+)
 from jaxft.models.family import Family
-from jaxft.models.keys import Entry, head, linear
+from jaxft.models.keys import Entry, linear
 
 FIELDS = {
     "max_positions": size("max_position_embeddings"),
@@ -45,35 +54,34 @@ NAMES = {
     "down": "output.dense",
     "feed_forward_norm": "output.LayerNorm",
 }
-OTHER_HEADS = (
-    r"(cls|classifier|qa_outputs|lm_head|seq_relationship|pooler|discriminator_predictions|generator_.*)\..*",
-    r"embeddings\.position_ids",
-)
 
 
-def fields(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a BERT encoder."""
+def fields(raw: Mapping[str, Any], table: Mapping[str, Field] = FIELDS) -> dict[str, Any]:
+    """The fields of an encoder of BERT's kind.
+
+    Args:
+        raw: of ``config.json``.
+        table: where they stand there.
+    """
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"expected absolute position embeddings; got {raw['position_embedding_type']!r}")
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
-        raise InputError("expected a BERT encoder; this config.json describes a decoder (is_decoder)")
-    values = read_fields(raw, FIELDS)
+        raise InputError("expected an encoder; this config.json describes a decoder (is_decoder)")
+    values = read_fields(raw, table)
     check_heads(values["hidden_size"], values["num_heads"])
     if values["head_dropout"] is None:
         values["head_dropout"] = values["hidden_dropout"]
-    return values | {"embedding_size": values["hidden_size"]}
+    derived = {"tag_dropout": values["head_dropout"], "attention_output_dropout": values["hidden_dropout"]}
+    return {"embedding_size": values["hidden_size"]} | values | derived
 
 
 def entries(config: EncoderConfig) -> list[Entry]:
     """Every array of a BERT."""
     found = encoder_entries(config, NAMES)
-    hidden = config.hidden_size
-    if config.pooling == "cls":
-        found += [entry._replace(fresh=True) for entry in linear("pooler", "pooler.dense", hidden, hidden)]
-    if config.num_labels:
-        name = "qa_outputs" if config.task == "spans" else "classifier"
-        found += head(linear("head", name, hidden, config.num_labels))
-    return found
+    if config.has_pooler:
+        pooler = linear("pooler", "pooler.dense", config.hidden_size, config.hidden_size)
+        found += [entry._replace(fresh=True) for entry in pooler]
+    return found + head_entries(config, "pooler.dense", "classifier")
 
 
 BERT = Family(
@@ -86,11 +94,6 @@ BERT = Family(
     poolings=POOLINGS,
     prefix="bert.",
     base="BertModel",
-    classes={
-        "classify": "BertForSequenceClassification",
-        "regress": "BertForSequenceClassification",
-        "tag": "BertForTokenClassification",
-        "spans": "BertForQuestionAnswering",
-    },
+    classes=head_classes("Bert"),
     ignored=OTHER_HEADS,
 )

@@ -34,6 +34,7 @@ class Block(NamedTuple):
         window: tokens that one sees at most; None is all.
         attention_dropout: of the probabilities.
         hidden_dropout: of each sub-layer's output.
+        attention_output_dropout: of that of attention; None is hidden_dropout.
         inner_dropout: inside the feed-forward.
         dtype: of computation.
     """
@@ -57,6 +58,7 @@ class Block(NamedTuple):
     window: int | None = None
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    attention_output_dropout: float | None = None
     inner_dropout: float = 0.0
     dtype: Any = jnp.float32
 

@@ -14,6 +14,7 @@ from jaxft.models.block import Block
 from jaxft.models.config import TextConfig
 from jaxft.models.heads import head, pool, pooler
 from jaxft.models.keys import Entry, linear, norm, table
+from jaxft.models.keys import head as head_only
 from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
 from jaxft.models.transformer import Layers
 from jaxft.models.visible import attention_mask
@@ -21,6 +22,12 @@ from jaxft.types import Outputs
 
 TASKS = ("classify", "regress", "features", "tag", "spans")
 POOLINGS = ("mean", "cls")
+OTHER_HEADS = (
+    r"(cls|pooler|classifier|pre_classifier|qa_outputs|lm_head|vocab_(transform|layer_norm|projector)|"
+    r"discriminator_predictions|generator_(predictions|lm_head))\..*",
+    r"embeddings\.position_ids",
+)
+"""Names of the arrays that files of encoders hold beside those of a model: heads of other classes, and a constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +40,13 @@ class EncoderConfig(TextConfig):
         activation: of the feed-forward.
         norm_eps: added to the variance.
         hidden_dropout: of each sub-layer's output and of the embeddings.
+        attention_output_dropout: of the output of attention.
         attention_dropout: of the probabilities.
+        pooler_dropout: of what the pooler reads.
+        tag_dropout: of what the head reads that tags tokens.
+        spans_dropout: of what the head reads that finds answers.
         pooler_activation: of the dense layer on the first token, with ``pooling="cls"``.
+        head_pooler: that layer is part of the head, so that features without one are the first token's hidden state.
         padding_position: when given, tokens other than the padding token (which has this id) are counted from it.
     """
 
@@ -42,15 +54,25 @@ class EncoderConfig(TextConfig):
     embedding_size: int
     activation: str
     norm_eps: float
-    hidden_dropout: float = 0.1
-    attention_dropout: float = 0.1
+    hidden_dropout: float
+    attention_output_dropout: float
+    attention_dropout: float
+    pooler_dropout: float = 0.0
+    tag_dropout: float
+    spans_dropout: float = 0.0
     pooler_activation: str = "tanh"
+    head_pooler: bool = False
     padding_position: int | None = None
 
     @property
     def position_rows(self) -> int:
         """Rows of the table of positions."""
         return self.max_positions + (0 if self.padding_position is None else self.padding_position + 1)
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether a dense layer stands between the first token and what reads it."""
+        return self.pooling == "cls" and (self.num_labels > 0 or not self.head_pooler)
 
     def block(self, dtype: Any) -> Block:
         """One of its layers."""
@@ -66,6 +88,7 @@ class EncoderConfig(TextConfig):
             scale=head_dim**-0.5,
             attention_dropout=self.attention_dropout,
             hidden_dropout=self.hidden_dropout,
+            attention_output_dropout=self.attention_output_dropout,
             dtype=dtype,
         )
 
@@ -86,10 +109,11 @@ class Encoder(nn.Module):
         found = layers(x, [visible[:, None, None, :]], train)
         outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
         if c.pooling == "tokens":
-            return outputs._replace(logits=head(found.states[-1], c.num_labels, c.head_dropout, train))
+            rate = c.spans_dropout if c.task == "spans" else c.tag_dropout
+            return outputs._replace(logits=head(found.states[-1], c.num_labels, rate, train))
         features = pool(c.pooling, found.states[-1], visible)
-        if c.pooling == "cls":
-            features = pooler(features, c.pooler_activation, self.dtype)
+        if c.has_pooler:
+            features = pooler(Dropout(c.pooler_dropout)(features, train), c.pooler_activation, self.dtype)
         logits = head(features, c.num_labels, c.head_dropout, train) if c.num_labels else None
         return outputs._replace(logits=logits, features=features)
 
@@ -111,7 +135,8 @@ class Embeddings(nn.Module):
         x = lookup(c.vocab_size, "word", ids)
         if c.token_types:
             # Token types when nobody names them, and positions, are the same for every row: looked up once.
-            kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None else token_types
+            # Where there is one kind of token, a tokenizer for pairs may name others all the same.
+            kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None or c.token_types == 1 else token_types
             x = x + lookup(c.token_types, "token_type", kinds)
         x = x + lookup(c.position_rows, "position", self._positions(ids, start))
         x = Dropout(c.hidden_dropout)(LayerNorm(c.norm_eps, name="norm")(x), train)
@@ -132,9 +157,9 @@ def encoder_entries(config: EncoderConfig, names: Mapping[str, str]) -> list[Ent
 
     Args:
         config: gives their shapes.
-        names: what each module is called in the file: ``word``, ``position``, ``token_type`` (if any) and
-            ``embeddings_norm``, ``layer`` with a place for the index, and inside it ``query``, ``key``, ``value``,
-            ``output``, ``attention_norm``, ``up``, ``down`` and ``feed_forward_norm``.
+        names: what each module is called in the file: ``word``, ``position``, ``token_type`` (if any),
+            ``embeddings_norm`` and ``projection`` (if any), ``layer`` with a place for the index, and inside it
+            ``query``, ``key``, ``value``, ``output``, ``attention_norm``, ``up``, ``down`` and ``feed_forward_norm``.
     """
     c, hidden = config, config.hidden_size
     found = table("embeddings/word", names["word"], c.vocab_size, c.embedding_size)
@@ -142,6 +167,8 @@ def encoder_entries(config: EncoderConfig, names: Mapping[str, str]) -> list[Ent
     if "token_type" in names:
         found += table("embeddings/token_type", names["token_type"], c.token_types, c.embedding_size)
     found += norm("embeddings/norm", names["embeddings_norm"], c.embedding_size)
+    if c.embedding_size != hidden:
+        found += linear("embeddings/projection", names["projection"], c.embedding_size, hidden)
     for index in range(c.num_layers):
         here, there = f"encoder/layer_{index}", names["layer"].format(index)
         for name in ("query", "key", "value", "output"):
@@ -151,3 +178,30 @@ def encoder_entries(config: EncoderConfig, names: Mapping[str, str]) -> list[Ent
         found += linear(f"{here}/feed_forward/down", f"{there}.{names['down']}", c.intermediate_size, hidden)
         found += norm(f"{here}/feed_forward/norm", f"{there}.{names['feed_forward_norm']}", hidden)
     return found
+
+
+def head_entries(config: EncoderConfig, pooler: str, output: str) -> list[Entry]:
+    """The arrays of a head.
+
+    Args:
+        config: gives its task and sizes.
+        pooler: what its pooler is called in the file, where it has one.
+        output: so for the layer after a whole row's features, which a task over tokens names on its own.
+    """
+    c, found = config, []
+    if c.has_pooler and c.head_pooler:
+        found += head_only(linear("pooler", pooler, c.hidden_size, c.hidden_size))
+    if c.num_labels:
+        name = {"tag": "classifier", "spans": "qa_outputs"}.get(c.task, output)
+        found += head_only(linear("head", name, c.hidden_size, c.num_labels))
+    return found
+
+
+def head_classes(name: str) -> dict[str, str]:
+    """The Hugging Face classes of an encoder with the head of each task."""
+    return {
+        "classify": f"{name}ForSequenceClassification",
+        "regress": f"{name}ForSequenceClassification",
+        "tag": f"{name}ForTokenClassification",
+        "spans": f"{name}ForQuestionAnswering",
+    }

@@ -8,10 +8,15 @@ from typing import Any
 from jaxft.errors import InputError, nearest
 from jaxft.models.bert import BERT
 from jaxft.models.config import ModelConfig
+from jaxft.models.distilbert import DISTILBERT
+from jaxft.models.electra import ELECTRA
 from jaxft.models.family import Family, class_of
 from jaxft.models.keys import Entry
+from jaxft.models.roberta import ROBERTA, XLM_ROBERTA
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family for family in (BERT, ROBERTA, XLM_ROBERTA, DISTILBERT, ELECTRA)
+}
 
 
 def family_of(raw: Mapping[str, Any]) -> Family:
