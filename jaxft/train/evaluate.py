@@ -123,7 +123,7 @@ def evaluate(
 
     Raises:
         InputError: there is no batch, one has no labels, a label is none of the classes, ``task`` is another, or
-            "tag" has no names.
+            "tag" has no names, or another task has.
 
     Example:
         >>> batch = {"x": np.float32([[2, 1], [0, 1], [0, 3]]), "labels": np.array([0, 1, 0])}
@@ -134,6 +134,8 @@ def evaluate(
         raise InputError(f"task is one of {', '.join(map(repr, get_args(Task)))}, but is {task!r}")
     if task == "tag" and names is None:
         raise InputError("tags are compared by their names: pass names, one for each tag of the model")
+    if task != "tag" and names is not None:
+        raise InputError(f"names are those of tags, for task='tag', but the task is {task!r}: leave them out")
     if task in ("lm", "seq2seq"):
         return language_metrics(*token_losses(apply, params, batches, placement=placement))
     logits, labels = _compared(apply, params, batches, placement)

@@ -111,6 +111,8 @@ def test_tags_of_batches_of_different_lengths():
     assert (found["precision"], found["recall"]) == (0.5, 1.0)
     with pytest.raises(ft.InputError, match="pass names, one for each tag"):
         evaluate(lambda params, batch: batch["x"], None, batches, task="tag")
+    with pytest.raises(ft.InputError, match="the task is 'classify': leave them out"):
+        evaluate(lambda params, batch: batch["x"], None, batches, names=names)
 
 
 @pytest.mark.parametrize("task", ["lm", "seq2seq"])
