@@ -232,7 +232,8 @@ SEQ2SEQ: dict[str, dict[str, Any]] = {
         "EncoderDecoderConfig",
         {
             "encoder": BERT | sizes(20, 2, 3, 31, hidden_act="relu"),
-            "decoder": BERT | sizes(28, 4, 2, 33, vocab_size=62, max_position_embeddings=20),
+            "decoder": {**BERT, "initializer_range": 0.6}
+            | sizes(28, 4, 2, 33, vocab_size=62, max_position_embeddings=20),
         },
     ),
 }
