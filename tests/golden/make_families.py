@@ -40,6 +40,7 @@ HERE = Path(__file__).parent
 transformers.logging.disable_progress_bar()
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask", "pixels")
 NEW_TOKENS = 12
+TOLERANCE = 2e-5  # of the largest value
 WRITERS = (".v.", ".o.", "wi", "wo.")  # T5's matrices behind what a layer adds to its input
 MARGIN = 0.01  # between the best and the second-best logit, so that rounding cannot change a greedy choice
 
@@ -275,6 +276,18 @@ def make(name: str) -> None:
     print(f"{name}: seed {seed}, {size / 1000:.0f} kB, {shapes}")
 
 
+def visible(name: str, array: np.ndarray, batch: dict[str, np.ndarray]) -> np.ndarray:
+    """What stands at real tokens; arrays that have no token axis come back whole."""
+    mask = batch.get("attention_mask")
+    if not name.startswith("encoder"):
+        mask = batch.get("decoder_attention_mask", mask)
+    if mask is None or name == "generated":
+        return array
+    if "attention" in name:
+        array = np.swapaxes(array, 1, 2)
+    return array[mask == 1] if array.shape[:2] == mask.shape else array
+
+
 def check(directory: Path) -> None:
     """Reads what jaxft wrote with the class that config.json names and compares the outputs."""
     with np.load(directory / "outputs.npz") as arrays:
@@ -287,15 +300,13 @@ def check(directory: Path) -> None:
         ids = prompt.get("prompt_ids", batch.get("input_ids"))
         mask = prompt.get("prompt_mask", batch.get("attention_mask"))
         computed["generated"] = generate(model, ids, mask, getattr(model.config, "eos_token_id", None))[0]
-    mask = batch.get("decoder_attention_mask", batch.get("attention_mask"))
-    wrong = sorted(stored.keys() - computed.keys()) or (["nothing to compare"] if not stored else [])
-    for name in stored.keys() & computed.keys():
-        mine, theirs = stored[name], computed[name]
-        if mine.shape == theirs.shape and mask is not None and mine.shape[:2] == mask.shape and name != "generated":
-            mine, theirs = mine[mask == 1], theirs[mask == 1]
-        difference = float(np.abs(mine - theirs).max()) if mine.shape == theirs.shape else float("inf")
+    wrong = sorted(stored.keys() - computed.keys()) or ([] if stored else ["nothing to compare"])
+    for name in sorted(stored.keys() & computed.keys()):
+        mine, theirs = (visible(name, array, batch) for array in (stored[name], computed[name]))
+        same = mine.shape == theirs.shape
+        difference = float(np.abs(mine - theirs).max()) if same else float("inf")
         print(f"{name}: largest difference {difference:.1e}")
-        if not difference <= 2e-5 * max(1.0, float(np.abs(theirs).max())):
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(theirs).max())):
             wrong.append(name)
     if wrong:
         raise SystemExit(f"{directory}: {', '.join(wrong)} differ")
