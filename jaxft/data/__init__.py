@@ -4,6 +4,7 @@ from jaxft.data.batches import Batches, EvalBatches, ViewBatches, batches, eval_
 from jaxft.data.boolq import boolq
 from jaxft.data.chitchat import chitchat
 from jaxft.data.dataset import Dataset, Ragged, arrays, ragged
+from jaxft.data.dialogue import dialogue, prompts
 from jaxft.data.disflqa import disflqa
 from jaxft.data.fashion_mnist import FASHION_CLASSES, Images, ImageSplit, fashion_mnist
 from jaxft.data.held_out import TrainTest
@@ -41,6 +42,7 @@ __all__ = [
     "boolq",
     "check_max_length",
     "chitchat",
+    "dialogue",
     "disflqa",
     "eval_batches",
     "fashion_mnist",
@@ -49,6 +51,7 @@ __all__ = [
     "gold_answers",
     "language_modelling",
     "pack",
+    "prompts",
     "ragged",
     "read_table",
     "sentiment",

@@ -13,7 +13,7 @@ from jaxft.data.tokenizing import IGNORED
 from jaxft.errors import InputError
 
 
-def shifted(ids: Sequence[int], counts: Sequence[bool] | None = None) -> np.ndarray:
+def shifted(ids: Sequence[int], counts: Sequence[bool] | np.ndarray | None = None) -> np.ndarray:
     """The labels of a causal language model: at each token the next one, -100 at the last.
 
     Args:
