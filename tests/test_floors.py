@@ -36,7 +36,7 @@ def committed_text() -> list[Path]:
     )
     if listing.returncode:
         pytest.skip("not a git checkout")
-    binary = {".png", ".npz", ".safetensors", ".parquet", ".gz"}
+    binary = {".png", ".npz", ".safetensors", ".parquet", ".gz", ".pth"}
     paths = [ROOT / line for line in listing.stdout.splitlines()]
     return [path for path in paths if path.is_file() and path.suffix not in binary]
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
@@ -201,9 +202,7 @@ def _array(tensor: _Tensor, buffer: bytes) -> np.ndarray:
 
 
 def _dtype(name: str) -> np.dtype:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    return np.dtype(jnp.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
 def _width(name: str) -> int:
