@@ -215,7 +215,7 @@ SEQ2SEQ: dict[str, dict[str, Any]] = {
         {**T5, "vocab_size": 66, "d_model": 26, "d_kv": 5, "num_heads": 4, "d_ff": 35, "tie_word_embeddings": False}
         | {"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 8, "num_decoder_layers": 3}
         | {"relative_attention_max_distance": 9},
-        gain=4,
+        gain=2,
         file={"tie_word_embeddings": False, "scale_decoder_outputs": OUT},
     ),
     "encoder_decoder_bert": case(
@@ -232,7 +232,7 @@ SEQ2SEQ: dict[str, dict[str, Any]] = {
         "EncoderDecoderConfig",
         {
             "encoder": BERT | sizes(20, 2, 3, 31, hidden_act="relu"),
-            "decoder": {**BERT, "initializer_range": 0.6}
+            "decoder": {**BERT, "initializer_range": 0.4}
             | sizes(28, 4, 2, 33, vocab_size=62, max_position_embeddings=20),
         },
     ),

@@ -216,7 +216,7 @@ def generation(name: str, model: torch.nn.Module, batch: dict[str, np.ndarray]) 
     extra = {} if name in SEQ2SEQ else prompts(model.config, np.random.default_rng(7))
     ids, mask = (extra["prompt_ids"], extra["prompt_mask"]) if extra else (batch["input_ids"], batch["attention_mask"])
     found, margin = generate(model, ids, mask, None)
-    if margin < MARGIN or len(np.unique(found)) < (6 if name in SEQ2SEQ else 8) or len(np.unique(found[0])) < 3:
+    if margin < MARGIN or len(np.unique(found)) < (5 if name in SEQ2SEQ else 8) or len(np.unique(found[0])) < 3:
         return None
     stop = stop_token(found) if CASES[name]["stops"] else None
     if CASES[name]["stops"]:
