@@ -12,7 +12,9 @@ from jaxft.data.labels import Vocabulary, float_labels, vocabulary
 from jaxft.data.language import language_modelling, pack
 from jaxft.data.packing import best_fit, fill_rate
 from jaxft.data.sentiment import DOMAINS, Shift, Split, sentiment
+from jaxft.data.seq2seq import seq2seq
 from jaxft.data.spans import SpanDataset, gold_answers, span_answers, spans
+from jaxft.data.structured import both_orders, structured
 from jaxft.data.table import Table
 from jaxft.data.tables import read_table
 from jaxft.data.tagging import TagDataset, tag, tag_vocabulary, word_tags
@@ -40,6 +42,7 @@ __all__ = [
     "batches",
     "best_fit",
     "boolq",
+    "both_orders",
     "check_max_length",
     "chitchat",
     "dialogue",
@@ -55,8 +58,10 @@ __all__ = [
     "ragged",
     "read_table",
     "sentiment",
+    "seq2seq",
     "span_answers",
     "spans",
+    "structured",
     "tag",
     "tag_vocabulary",
     "tokenise",

@@ -68,7 +68,7 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         name: Ragged(_fixed(found[name]), _fixed(found["offsets"]), fills[name]) for name in _TOKENS if name in found
     }
     if labels is not None:
-        columns["labels"] = _label_array(labels, len(table))
+        columns["labels"] = label_array(labels, len(table))
     return Dataset(MappingProxyType(columns), max_length, int(found["truncated"]))
 
 
@@ -168,7 +168,20 @@ def _load(path: Path, rows: int) -> dict[str, Any] | None:
         return None
 
 
-def _label_array(labels: Any, rows: int) -> np.ndarray:
+def label_array(labels: Any, rows: int) -> np.ndarray:
+    """Labels as a column: int32 or float32, one a row.
+
+    Args:
+        labels: ``[rows, …]`` ids or floats.
+        rows: how many there must be.
+
+    Raises:
+        InputError: they are no numbers, or not one a row.
+
+    Example:
+        >>> label_array([0.5, 1], 2)
+        array([0.5, 1. ], dtype=float32)
+    """
     array = np.asarray(labels)
     if array.shape[:1] != (rows,) or array.dtype.kind not in "biuf":
         raise InputError(f"expected {rows} numeric labels, one a row, got {array.dtype} of shape {array.shape}")
