@@ -1,5 +1,13 @@
 """Files and assets become tokens or pixels, and those become deterministic batches."""
 
+from jaxft.data.augment import (
+    EvaluationImages,
+    TrainingImages,
+    Transform,
+    augmented,
+    evaluation_transform,
+    training_transform,
+)
 from jaxft.data.batches import Batches, EvalBatches, ViewBatches, batches, eval_batches, views
 from jaxft.data.boolq import boolq
 from jaxft.data.chitchat import chitchat
@@ -8,6 +16,7 @@ from jaxft.data.dialogue import dialogue, prompts
 from jaxft.data.disflqa import disflqa
 from jaxft.data.fashion_mnist import FASHION_CLASSES, Images, ImageSplit, fashion_mnist
 from jaxft.data.held_out import TrainTest
+from jaxft.data.images import class_folders, image_arrays, read_image, read_images
 from jaxft.data.labels import Vocabulary, float_labels, vocabulary
 from jaxft.data.language import language_modelling, pack
 from jaxft.data.packing import best_fit, fill_rate
@@ -27,6 +36,7 @@ __all__ = [
     "Batches",
     "Dataset",
     "EvalBatches",
+    "EvaluationImages",
     "ImageSplit",
     "Images",
     "Ragged",
@@ -36,26 +46,34 @@ __all__ = [
     "Table",
     "TagDataset",
     "TrainTest",
+    "TrainingImages",
+    "Transform",
     "ViewBatches",
     "Vocabulary",
     "arrays",
+    "augmented",
     "batches",
     "best_fit",
     "boolq",
     "both_orders",
     "check_max_length",
     "chitchat",
+    "class_folders",
     "dialogue",
     "disflqa",
     "eval_batches",
+    "evaluation_transform",
     "fashion_mnist",
     "fill_rate",
     "float_labels",
     "gold_answers",
+    "image_arrays",
     "language_modelling",
     "pack",
     "prompts",
     "ragged",
+    "read_image",
+    "read_images",
     "read_table",
     "sentiment",
     "seq2seq",
@@ -65,6 +83,7 @@ __all__ = [
     "tag",
     "tag_vocabulary",
     "tokenise",
+    "training_transform",
     "views",
     "vocabulary",
     "word_tags",

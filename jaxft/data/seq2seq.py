@@ -32,7 +32,8 @@ def seq2seq(
         tokenizer: a Hugging Face tokenizer.
         table: columns ``text`` and ``target``.
         max_length: tokens a text may have, special tokens included.
-        max_target_length: tokens a target may have with its end; texts and targets that are cut are counted in ``truncated``.
+        max_target_length: tokens a target may have with its end; texts and targets that are cut are counted in
+            ``truncated``.
         start_token: the id that starts decoding: T5's padding token, BERT's [CLS].
         end_token: the id that ends it; by default the tokenizer's end-of-sequence token, or [SEP] if it has none.
 
