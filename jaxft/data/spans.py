@@ -92,9 +92,7 @@ def spans(tokenizer: Any, table: Table, *, max_length: int, stride: int) -> Span
         columns["token_type_ids"] = ragged(w.kinds for w in windows if w.kinds is not None)
     columns["context_mask"] = ragged(_context_mask(window) for window in windows)
     if found is not None:
-        targets = [found[row][0] if found[row] else None for row in of_row]
-        labels = [_tokens_of(w, target) for w, target in zip(windows, targets, strict=True)]
-        columns["labels"] = np.array(labels, np.int32)
+        columns["labels"] = _labels(windows, [found[row] for row in of_row])
     return SpanDataset(
         MappingProxyType(columns),
         max_length,
@@ -204,6 +202,11 @@ def _context_mask(window: _Window) -> np.ndarray:
     mask = np.zeros(len(window.ids), np.int32)
     mask[window.first : window.first + len(window.characters)] = 1
     return mask
+
+
+def _labels(windows: list[_Window], answers: list[list[tuple[str, int]]]) -> np.ndarray:
+    firsts = [found[0] if found else None for found in answers]
+    return np.array([_tokens_of(*pair) for pair in zip(windows, firsts, strict=True)], np.int32)
 
 
 def _tokens_of(window: _Window, answer: tuple[str, int] | None) -> tuple[int, int]:

@@ -13,14 +13,7 @@ from jaxft.errors import InputError
 
 
 def structured(
-    tokenizer: Any,
-    table: Table,
-    *,
-    start: int,
-    delimiter: int,
-    extract: int,
-    max_length: int,
-    labels: Any = None,
+    tokenizer: Any, table: Table, *, start: int, delimiter: int, extract: int, max_length: int, labels: Any = None
 ) -> Dataset:
     """One text as [start] text [extract], a pair as [start] text [delimiter] text_pair [extract].
 
