@@ -128,12 +128,12 @@ class Decoder(nn.Module):
             x,
             sight,
             train,
-            caches=None if cache is None else [Cached(layer, cache.index) for layer in cache.layers],
+            caches=None if cache is None else [Cached(layer, cache.place) for layer in cache.layers],
         )
         last = found.states[-1]
         outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
         if cache is not None:
-            outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.index + visible.shape[1]))
+            outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.place + visible.shape[1]))
         if c.task == "lm":
             return outputs._replace(logits=embeddings.logits(last) if c.tied else self._lm_head(last))
         if c.tied:
