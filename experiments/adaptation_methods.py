@@ -14,12 +14,9 @@ is its own. Result: experiments/results/NAME.md and NAME.png.
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,9 +24,7 @@ import numpy as np
 import tyro
 
 import jaxft as ft
-from jaxft.metrics import wilson_interval
-
-RESULTS = Path(__file__).parent / "results"
+from experiments import report
 
 
 class Method(NamedTuple):
@@ -103,100 +98,46 @@ def run(config: Config, key: str, seed: int) -> dict[str, Any]:
 
     params = method.adaptation.bind(frozen.model, state.delta)
     scores = ft.evaluate(model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=lengths))
+    full_length = ft.data.batches(train, batch_size=config.batch_size, seed=0)
     return {
         "method": key,
         "seed": seed,
         "correct": round(scores["accuracy"] * len(test)),
         "train_rows": len(train),
         "test_rows": len(test),
-        "trained": sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
-        "step_ms": 1000 * step_seconds(step, frozen, state, train, config),
-        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        / (2**20 if sys.platform == "darwin" else 2**10),
+        "trained": report.trained_parameters(state.delta),
+        "step_ms": report.step_milliseconds(step, frozen, state, full_length),
+        "memory_mib": report.peak_mebibytes(),
         "minutes": minutes,
     }
 
 
-def step_seconds(step: ft.Step, frozen: Any, state: Any, train: Any, config: Config) -> float:
-    """Median time of ten steps on batches of the full length."""
-    batches = ft.data.batches(train, batch_size=config.batch_size, seed=0)
-    update, times = jax.jit(step.update, donate_argnums=1), []
-    for index in range(11):
-        start = time.perf_counter()
-        state, metrics = update(frozen, state, batches[index])
-        jax.block_until_ready(metrics["loss"])
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
-
-
 def in_own_process(config: Config, method: str, seed: int) -> dict[str, Any]:
     """Runs one method and seed in a fresh interpreter."""
-    arguments: dict[str, Any] = {"rows": config.rows, "epochs": config.epochs, "batch-size": config.batch_size}
-    arguments |= {"max-length": config.max_length, "seeds": seed, "methods": method}
-    command = [sys.executable, __file__, "--name", "", *(f"--{k}={v}" for k, v in arguments.items())]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    values = vars(config) | {"name": "", "seeds": (seed,), "methods": (method,)}
+    return report.in_own_process(__file__, values)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The Markdown table: accuracy is the mean over seeds, its interval Wilson's for one test set."""
-    names = (
-        "method",
-        "learning rate",
-        "accuracy",
-        "95 % interval",
-        "seeds",
-        "trained parameters",
-        "step",
-        "peak memory",
-    )
-    lines = ["| " + " | ".join((*names, "training")) + " |", "|---" * 9 + "|"]
-    for key in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == key]
-        total, correct = own[0]["test_rows"], float(np.mean([row["correct"] for row in own]))
-        low, high = wilson_interval(round(correct), total)
+    names = ("method", "learning rate", "accuracy", "95 % interval", "seeds", "trained parameters", "step")
+    lines = []
+    for key, own in report.by_method(rows).items():
+        accuracy, low, high = report.mean_accuracy(own)
         step, memory, minutes = (
             float(np.median([row[k] for row in own])) for k in ("step_ms", "memory_mib", "minutes")
         )
-        seeds = ", ".join(f"{row['correct'] / total:.3f}" for row in own)
-        lines.append(
-            f"| {METHODS[key].name} | {METHODS[key].rate:g} | {correct / total:.3f} | {low:.3f} – {high:.3f} "
-            f"| {seeds} | {own[0]['trained']:,} | {step:.0f} ms | {memory:,.0f} MiB | {minutes:.1f} min |"
-        )
-    return "\n".join(lines)
+        seeds = ", ".join(f"{row['correct'] / row['test_rows']:.3f}" for row in own)
+        figures = (f"{METHODS[key].rate:g}", f"{accuracy:.3f}", f"{low:.3f} – {high:.3f}", seeds)
+        costs = (f"{own[0]['trained']:,}", f"{step:.0f} ms", f"{memory:,.0f} MiB", f"{minutes:.1f} min")
+        lines.append((METHODS[key].name, *figures, *costs))
+    return report.markdown_table((*names, "peak memory", "training"), lines)
 
 
-def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy against trained parameters, with the interval of each method."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    for key in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == key]
-        total, correct = own[0]["test_rows"], float(np.mean([row["correct"] for row in own]))
-        low, high = wilson_interval(round(correct), total)
-        accuracy = correct / total
-        axes.errorbar(own[0]["trained"], accuracy, [[accuracy - low], [high - accuracy]], fmt="o", capsize=4)
-        axes.annotate(METHODS[key].name, (own[0]["trained"], accuracy), xytext=(8, -12), textcoords="offset points")
-    axes.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy", title="MiniLM on movie reviews")
-    axes.set_xlim(right=1e9)
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def report(config: Config, rows: list[dict[str, Any]]) -> str:
+def page(config: Config, rows: list[dict[str, Any]]) -> str:
     """The page written to experiments/results."""
-    command = "python experiments/adaptation_methods.py " + " ".join(
-        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for name, value in vars(config).items()
-        if value != getattr(Config(), name)
-    )
     return (
-        f"# How much of a pretrained encoder must learn?\n\n`{command.strip()}`\n\n"
+        f"# How much of a pretrained encoder must learn?\n\n`{report.command(__file__, config)}`\n\n"
         f"MiniLM, movie reviews: {rows[0]['train_rows']:,} training rows, {config.epochs} epochs, "
         f"batch {config.batch_size}, at most {config.max_length} tokens. "
         f"The interval is that of the {rows[0]['test_rows']:,} test rows. The step "
@@ -217,12 +158,15 @@ def main(config: Config) -> None:
         for method in config.methods:
             print(f"{METHODS[method].name}, seed {seed}", file=sys.stderr)
             rows.append(in_own_process(config, method, seed))
-    RESULTS.mkdir(exist_ok=True)
-    page = report(config, rows)
-    (RESULTS / f"{config.name}.md").write_text(page)
-    picture(rows, RESULTS / f"{config.name}.png")
+    report.RESULTS.mkdir(exist_ok=True)
+    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows))
+    points = [
+        report.Point(METHODS[k].name, own[0]["trained"], *report.mean_accuracy(own))
+        for k, own in report.by_method(rows).items()
+    ]
+    report.parameters_picture(points, report.RESULTS / f"{config.name}.png", title="MiniLM on movie reviews")
     print(table(rows))
-    print(f"\n{RESULTS / config.name}.md and .png")
+    print(f"\n{report.RESULTS / config.name}.md and .png")
 
 
 if __name__ == "__main__":

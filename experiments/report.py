@@ -1,0 +1,148 @@
+"""What experiments share: a process for each run, what a run costs, and the table and picture of the results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxft as ft
+from jaxft.metrics import wilson_interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Point(NamedTuple):
+    """One method in the picture: its name, trained parameters, figure, and the interval of the figure."""
+
+    name: str
+    trained: int
+    figure: float
+    low: float
+    high: float
+
+
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Options of the command line: a tuple becomes an option with several values."""
+    words = []
+    for name, value in values.items():
+        several = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+        words += [f"--{name.replace('_', '-')}", *several]
+    return words
+
+
+def command(script: str, config: Any) -> str:
+    """The command that gives this configuration, with the options that differ from the defaults only."""
+    default = type(config)()
+    changed = {name: value for name, value in vars(config).items() if value != getattr(default, name)}
+    return " ".join(["python", f"experiments/{Path(script).name}", *flags(changed)])
+
+
+def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs a script in a fresh interpreter and reads the JSON of the last line it prints."""
+    done = subprocess.run([sys.executable, script, *flags(values)], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def trained_parameters(delta: Any) -> int:
+    """How many numbers learn."""
+    return sum(leaf.size for leaf in jax.tree.leaves(delta))
+
+
+def step_milliseconds(step: ft.Step, frozen: Any, state: Any, batches: ft.data.Batches, repeats: int = 10) -> float:
+    """Median time of so many steps, compilation left out; the state is used up."""
+    update, times = jax.jit(step.update, donate_argnums=1), []
+    for index in range(repeats + 1):
+        batch = batches[index]
+        start = time.perf_counter()
+        state, metrics = update(frozen, state, batch)
+        jax.block_until_ready(metrics["loss"])
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times[1:]))
+
+
+def peak_mebibytes() -> float:
+    """The largest memory this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def machine() -> str:
+    """Where and with what something was measured, and how busy the machine was."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "flax", "optax", "numpy"))
+    return (
+        f"{platform.system()} {platform.machine()} with {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{versions}; load average {os.getloadavg()[0]:.1f}."
+    )
+
+
+def mean_accuracy(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """The mean accuracy over the seeds of one method, and Wilson's interval for one test set."""
+    total, correct = rows[0]["test_rows"], float(np.mean([row["correct"] for row in rows]))
+    return correct / total, *wilson_interval(round(correct), total)
+
+
+def by_method(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each method."""
+    return {key: [row for row in rows if row["method"] == key] for key in dict.fromkeys(row["method"] for row in rows)}
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of strings."""
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a run, every figure in full; a run without a figure that others have leaves it empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def parameters_picture(
+    points: Sequence[Point],
+    path: Path,
+    *,
+    title: str,
+    figure_name: str = "test accuracy",
+    baseline: tuple[str, float] | None = None,
+) -> None:
+    """A figure against trained parameters, with the interval of each method and the line of what learns nothing."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    for name, trained, value, low, high in points:
+        axes.errorbar(trained, value, [[value - low], [high - value]], fmt="o", capsize=4)
+        axes.annotate(name, (trained, value), xytext=(8, -12), textcoords="offset points")
+    if baseline is not None:
+        axes.axhline(baseline[1], color="grey", linestyle="--", linewidth=1)
+        axes.annotate(
+            baseline[0],
+            (0.01, baseline[1]),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color="grey",
+        )
+    axes.set(xscale="log", xlabel="trained parameters", ylabel=figure_name, title=title)
+    axes.set_xlim(right=1e9)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
