@@ -151,9 +151,11 @@ def _kept_whole(
     plain = [entry for entry in table if entry not in factors]
     biases = [entry for entry in plain if module_of(entry) in low_rank]
     modules = {module_of(entry) for entry in plain if entry.path in learned and entry not in biases}
-    if family is not None and family.num_labels and "classifier" not in low_rank:
-        modules.add("classifier")
-    whole = [entry for entry in plain if module_of(entry) in modules]
+    if family is not None and family.num_labels:
+        # PEFT keeps a head under its one name in the class, whatever layers it has.
+        heads = _heads(table) - {_outermost(module) for module in low_rank}
+        modules = {module for module in modules if _outermost(module) not in heads} | heads
+    whole = [entry for entry in plain if any(f"{module_of(entry)}.".startswith(f"{module}.") for module in modules)]
     return _Kept(sorted(modules), whole, biases if any(entry.path in learned for entry in biases) else [])
 
 
@@ -176,7 +178,8 @@ def _config_fields(
     ranks = {module_of(entry): leaf.rank for entry, leaf in factors.items()}
     alphas = {module_of(entry): _alpha(leaf) for entry, leaf in factors.items()}
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    modules = kept.modules if family is None or has_class(family) else _without_head(kept.modules)
+    heads = set() if family is None or has_class(family) else _heads(table)
+    modules = [module for module in kept.modules if _outermost(module) not in heads]
     return {
         "peft_type": "LORA",
         "task_type": None if family is None else _task_type(family),
@@ -210,8 +213,12 @@ def _task_type(family: ModelConfig) -> str:
     return _TASK_TYPES[family.task] if has_class(family) else "FEATURE_EXTRACTION"
 
 
-def _without_head(modules: list[str]) -> list[str]:
-    return [module for module in modules if module != "classifier"]
+def _heads(table: list[Entry]) -> set[str]:
+    return {_outermost(entry.name) for entry in table if entry.bare}
+
+
+def _outermost(module: str) -> str:
+    return module.split(".")[0]
 
 
 def _alpha(leaf: LowRank) -> float | int:

@@ -101,6 +101,28 @@ def test_a_head_that_did_not_learn_is_stored_all_the_same(tmp_path):
     assert_same_bits(delta, loaded[2])
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "heads"),
+    [
+        ("bert_spans", "spans", ["qa_outputs"]),
+        ("roberta_classify", "classify", ["classifier"]),
+        ("distilbert_classify", "classify", ["classifier", "pre_classifier"]),
+        ("electra_tag", "tag", ["classifier"]),
+    ],
+)
+def test_a_head_is_kept_under_the_name_it_has_in_its_class(name, task, heads, tmp_path):
+    model = ft.load_model(BASE.parent / name, task=task)
+    adaptation = ft.chain(ft.lora("**/query/kernel", rank=1, alpha=1), ft.tune("head/bias"))
+    frozen, delta = adaptation.init(jax.random.key(0), model.params)
+    ft.save_adapter(tmp_path / "saved", adaptation, frozen, delta, config=model.config)
+    assert json.loads((tmp_path / "saved" / CONFIG).read_text())["modules_to_save"] == heads
+    held = {key.removeprefix("base_model.model.") for key in load_file(tmp_path / "saved" / WEIGHTS)}
+    source = {key for key in load_file(BASE.parent / name / "model.safetensors") if key.split(".")[0] in heads}
+    assert source == {key for key in held if "lora" not in key}
+    again = ft.load_adapter(tmp_path / "saved", model.params, config=model.config)
+    assert_same_bits(ft.merge(*again), ft.merge(adaptation, frozen, delta))
+
+
 def test_what_is_loaded_goes_on_learning_as_before(tmp_path):
     model = base("cls")
     adaptation, frozen, delta = trained("head", model.params)
