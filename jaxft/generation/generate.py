@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.generation.sampling import sample
-from jaxft.models.cache import Cache, empty_cache
-from jaxft.types import Array, Key, Model, Params
+from jaxft.generation.loop import Inputs, Structure, program
+from jaxft.types import Key, Model, Params
 
 
 class Generated(NamedTuple):
@@ -77,31 +75,31 @@ def generate(
             f"{getattr(model.config, 'family', type(model.config).__name__)} with "
             f"task={getattr(model.config, 'task', None)!r}"
         )
-    ids, mask = _prompt(batch)
     answers = model.config.task == "seq2seq"
+    ids, mask = _prompt(batch, move=not answers)
     _check(model, ids.shape[1], answers, max_new_tokens, temperature, top_k, top_p, key)
     stops = default_stop_tokens(model) if stop_tokens is None else tuple(int(token) for token in stop_tokens)
-    program = _program(
-        model.apply,
-        sizes,
-        jnp.dtype(model.config.dtype),
-        int(model.config.decoder_start_token) if answers else None,
-        max_new_tokens,
-        temperature > 0,
-        top_k,
-        top_p is not None,
+    structure = Structure(
+        apply=model.apply,
+        sizes=sizes,
+        dtype=jnp.dtype(model.config.dtype),
+        start=int(model.config.decoder_start_token) if answers else None,
+        new=max_new_tokens,
+        sampled=temperature > 0,
+        top_k=top_k,
+        has_top_p=top_p is not None,
     )
-    tokens, lengths, stopped = program(
-        model.params if params is None else params,
-        ids,
-        mask,
-        np.asarray(stops, np.int32),
-        np.int32(_padding(model, stops)),
-        np.float32(temperature),
-        np.float32(1.0 if top_p is None else top_p),
-        jax.random.key(0) if key is None else key,
+    inputs = Inputs(
+        ids=jnp.asarray(ids),
+        mask=jnp.asarray(mask),
+        stops=jnp.asarray(stops, jnp.int32),
+        padding=jnp.int32(_padding(model, stops)),
+        temperature=jnp.float32(temperature),
+        top_p=jnp.float32(1.0 if top_p is None else top_p),
+        key=jax.random.key(0) if key is None else key,
     )
-    return Generated(np.asarray(tokens), np.asarray(lengths), np.asarray(stopped))
+    state = program(structure)(model.params if params is None else params, inputs)
+    return Generated(np.asarray(state.tokens), np.asarray(state.lengths), np.asarray(state.done))
 
 
 def default_stop_tokens(model: Model) -> tuple[int, ...]:
@@ -118,8 +116,8 @@ def _padding(model: Model, stops: Sequence[int]) -> int:
     return int(named) if named is not None else stops[0] if stops else 0
 
 
-def _prompt(batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and mask with the padding on the left, where the loop needs it."""
+def _prompt(batch: Mapping[str, Any], *, move: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and mask; with the padding moved to the left, where the loop of a decoder needs it."""
     if "input_ids" not in batch:
         raise InputError(f"expected a batch with input_ids [batch, length]; it has {', '.join(batch) or 'nothing'}")
     ids = np.asarray(batch["input_ids"], np.int32)
@@ -131,6 +129,8 @@ def _prompt(batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         )
     if empty := np.flatnonzero(mask.sum(axis=1) == 0).tolist():
         raise InputError(f"there is nothing to continue in row {empty[0] + 1} of the batch: its prompt has no token")
+    if not move:
+        return ids, mask
     order = np.argsort(mask, axis=1, kind="stable")
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(mask, order, axis=1)
 
@@ -164,78 +164,3 @@ def _check(
             f"the prompt has {length} tokens and {new} more are asked for, but the model has {most} positions: "
             "shorten the prompt or lower max_new_tokens"
         )
-
-
-@functools.lru_cache(maxsize=16)
-def _program(
-    apply: Callable[..., Any],
-    sizes: tuple[int, int, int],
-    dtype: Any,
-    start: int | None,
-    new: int,
-    sampled: bool,
-    top_k: int | None,
-    has_top_p: bool,
-) -> Callable[..., tuple[Array, Array, Array]]:
-    """The compiled loop; ``start`` is the first token of a decoder behind an encoder."""
-
-    def choose(key: Key, step: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
-        if not sampled:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        key = jax.random.fold_in(key, step)
-        return sample(key, logits, temperature=temperature, top_k=top_k, top_p=top_p if has_top_p else None)
-
-    def advance(params: Params, token: Array, cache: Cache, mask: Array) -> tuple[Array, Cache]:
-        if start is None:
-            batch = {"input_ids": token[:, None], "attention_mask": jnp.ones_like(token[:, None])}
-        else:
-            batch = {"attention_mask": mask, "decoder_input_ids": token[:, None]}
-        outputs = apply(params, {**batch, "cache": cache})
-        return outputs.logits[:, -1], outputs.cache
-
-    def run(
-        params: Params,
-        ids: Array,
-        mask: Array,
-        stops: Array,
-        padding: Array,
-        temperature: Array,
-        top_p: Array,
-        key: Key,
-    ) -> tuple[Array, Array, Array]:
-        rows, length = ids.shape
-        tokens = jnp.full((rows, new), padding, jnp.int32)
-        cache = empty_cache(sizes, rows, new + (length if start is None else 1), dtype)
-
-        def record(step: Array, logits: Array, tokens: Array, done: Array) -> tuple[Array, Array, Array]:
-            token = jnp.where(done, padding, choose(key, step, logits, temperature, top_p))
-            column = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, step))
-            return token, column, done | (~done & (token[:, None] == stops).any(axis=1))
-
-        def going(state: Any) -> Array:
-            return (state[0] < new) & ~state[4].all()
-
-        def body(state: Any) -> Any:
-            step, token, cache, tokens, done, lengths = state
-            logits, cache = advance(params, token, cache, mask)
-            token, tokens, ended = record(step, logits, tokens, done)
-            return step + 1, token, cache, tokens, ended, lengths + ~done
-
-        done, lengths, step = jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32), jnp.int32(0)
-        if start is None:
-            token = ids[:, -1]
-            if length > 1:
-                seen = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1], "cache": cache}
-                cache = apply(params, seen).cache
-        else:
-            first = jnp.full((rows, 1), start, jnp.int32)
-            seen = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": first, "cache": cache}
-            outputs = apply(params, seen)
-            cache = outputs.cache
-            token, tokens, done = record(step, outputs.logits[:, -1], tokens, done)
-            step, lengths = step + 1, lengths + 1
-        state = (step, token, cache, tokens, done, lengths)
-        _, _, _, tokens, done, lengths = jax.lax.while_loop(going, body, state)
-        return tokens, lengths, done
-
-    return jax.jit(run)

@@ -16,7 +16,9 @@ Conversation = Sequence[Mapping[str, str]]
 
 
 def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Tokens of prompts, padded on the left to a multiple of 16, so that few shapes are compiled.
+    """Tokens of prompts, padded to a multiple of 16, so that few shapes are compiled.
+
+    Prompts that are continued are padded on the left, those that an encoder reads on the right.
 
     Args:
         model: with a tokenizer.
@@ -42,7 +44,8 @@ def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray
     length = min(-(-longest // _MULTIPLE) * _MULTIPLE, max(model.config.max_positions, longest))
     ids, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), np.int32)
     for row, found in enumerate(rows):
-        ids[row, length - len(found) :], mask[row, length - len(found) :] = found, 1
+        start = 0 if _is_answer(model) else length - len(found)
+        ids[row, start : start + len(found)], mask[row, start : start + len(found)] = found, 1
     return {"input_ids": ids, "attention_mask": mask}
 
 
