@@ -53,6 +53,7 @@ class Outputs(NamedTuple):
         stats: new values of running statistics, a nested dict at their paths in the params.
         token_logits: ``[batch, length, vocabulary]`` logits of the next token, beside the logits of a task.
         cache: keys and values of the tokens seen so far, for generation.
+        encoder_hidden_states: as hidden_states, of the encoder that a decoder reads.
     """
 
     logits: Any = None
@@ -62,6 +63,7 @@ class Outputs(NamedTuple):
     stats: Any = None
     token_logits: Any = None
     cache: Any = None
+    encoder_hidden_states: Any = None
 
 
 class Model(NamedTuple):

@@ -30,6 +30,11 @@ class Cache(NamedTuple):
     visible: Array
     place: Array
 
+    @property
+    def encoded(self) -> bool:
+        """Whether it holds what cross-attention reads, so that the encoder need not run again."""
+        return self.layers[0].cross_key is not None
+
 
 def empty_cache(sizes: tuple[int, int, int], rows: int, places: int, dtype: Any = jnp.float32) -> Cache:
     """A cache without tokens.

@@ -12,6 +12,8 @@ from jaxft.models.layers import ACTIVATION_FUNCTIONS
 TASKS = ("classify", "regress", "features", "tag", "spans", "lm", "seq2seq")
 LABELLED = ("classify", "regress", "tag")
 """Tasks whose outputs have names that the user chooses."""
+UNLIMITED = 2**31 - 1
+"""The positions of a model that knows distances only."""
 _SPANS = ("start", "end")
 _REQUIRED = object()
 
@@ -59,7 +61,7 @@ class TextConfig(ModelConfig):
 
     Attributes:
         vocab_size: tokens that have an embedding.
-        max_positions: longest input in tokens.
+        max_positions: longest input in tokens; ``UNLIMITED`` where none is too long.
         num_heads: of attention.
         token_types: kinds of token, for pairs of texts; 0 when there is no table of them.
     """
@@ -68,6 +70,11 @@ class TextConfig(ModelConfig):
     max_positions: int
     num_heads: int
     token_types: int = 0
+
+    @property
+    def max_target_positions(self) -> int:
+        """Longest output in tokens, of a model that has a decoder behind an encoder."""
+        return self.max_positions
 
     @property
     def cache_sizes(self) -> tuple[int, int, int] | None:

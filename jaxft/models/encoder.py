@@ -124,25 +124,29 @@ class Embeddings(nn.Module):
     config: EncoderConfig
     dtype: Any
 
-    @nn.compact
+    def setup(self) -> None:
+        c = self.config
+        self.word = Table(c.vocab_size, c.embedding_size, self.dtype)
+        if c.token_types:
+            self.token_type = Table(c.token_types, c.embedding_size, self.dtype)
+        self.position = Table(c.position_rows, c.embedding_size, self.dtype)
+        self.norm = LayerNorm(c.norm_eps)
+        self.dropout = Dropout(c.hidden_dropout)
+        if c.embedding_size != c.hidden_size:
+            self.projection = Affine(c.embedding_size, c.hidden_size, self.dtype)
+
     def __call__(self, ids: Array, token_types: Array | None, train: bool, start: Array | int = 0) -> Array:
         """``ids`` [batch, length] -> [batch, length, hidden]; ``start`` is the position of the first."""
         c = self.config
-
-        def lookup(rows: int, name: str, index: Array) -> Array:
-            return Table(rows, c.embedding_size, self.dtype, name=name)(index)
-
-        x = lookup(c.vocab_size, "word", ids)
+        x = self.word(ids)
         if c.token_types:
             # Token types when nobody names them, and positions, are the same for every row: looked up once.
             # Where there is one kind of token, a tokenizer for pairs may name others all the same.
             kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None or c.token_types == 1 else token_types
-            x = x + lookup(c.token_types, "token_type", kinds)
-        x = x + lookup(c.position_rows, "position", self._positions(ids, start))
-        x = Dropout(c.hidden_dropout)(LayerNorm(c.norm_eps, name="norm")(x), train)
-        if c.embedding_size == c.hidden_size:
-            return x
-        return dense(x, Affine(c.embedding_size, c.hidden_size, self.dtype, name="projection"))
+            x = x + self.token_type(kinds)
+        x = x + self.position(self._positions(ids, start))
+        x = self.dropout(self.norm(x), train)
+        return x if c.embedding_size == c.hidden_size else dense(x, self.projection)
 
     def _positions(self, ids: Array, start: Array | int) -> Array:
         padding = self.config.padding_position

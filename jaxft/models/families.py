@@ -10,12 +10,23 @@ from jaxft.models.bert import BERT
 from jaxft.models.config import ModelConfig
 from jaxft.models.distilbert import DISTILBERT
 from jaxft.models.electra import ELECTRA
+from jaxft.models.encoder_decoder import ENCODER_DECODER
 from jaxft.models.family import Family, class_of
 from jaxft.models.keys import Entry
 from jaxft.models.roberta import ROBERTA, XLM_ROBERTA
+from jaxft.models.t5 import T5_FAMILY
 
 FAMILIES: dict[str, Family] = {
-    family.model_type: family for family in (BERT, ROBERTA, XLM_ROBERTA, DISTILBERT, ELECTRA)
+    family.model_type: family
+    for family in (
+        BERT,
+        ROBERTA,
+        XLM_ROBERTA,
+        DISTILBERT,
+        ELECTRA,
+        T5_FAMILY,
+        ENCODER_DECODER,
+    )
 }
 
 

@@ -34,6 +34,7 @@ class Family(NamedTuple):
             ``class_pooling``.
         class_pooling: what that class reads.
         ignored: regular expressions of names in files that are no parameters of ours: masks, other heads, tied copies.
+        decoder_names: the same for the decoder, which a task that reads the encoder alone leaves out.
     """
 
     model_type: str
@@ -48,6 +49,7 @@ class Family(NamedTuple):
     classes: Mapping[str, str]
     class_pooling: str = "cls"
     ignored: tuple[str, ...] = ()
+    decoder_names: tuple[str, ...] = ()
 
 
 def config_from_hf(family: Family, raw: Mapping[str, Any], request: Request) -> ModelConfig:

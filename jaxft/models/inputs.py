@@ -16,9 +16,11 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
         InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions.
     """
     if isinstance(config, TextConfig):
-        _check_tokens(batch, "input_ids", config.max_positions)
-        if "decoder_input_ids" in batch:
-            _check_tokens(batch, "decoder_input_ids", config.max_positions)
+        cache = batch.get("cache")
+        if config.task != "seq2seq" or cache is None or not cache.encoded:
+            _check_tokens(batch, "input_ids", config.max_positions)
+        if config.task == "seq2seq":
+            _check_tokens(batch, "decoder_input_ids", config.max_target_positions)
     if isinstance(config, ImageConfig):
         _check_pixels(batch, config)
 

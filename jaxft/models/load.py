@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -67,16 +68,16 @@ def load_model(
     raw = read_config(directory)
     family = family_of(raw)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
-    config = replace(config, dtype=_float_type(dtype or jnp.float32).name)
+    config = replace(config, dtype=float_type(dtype).name)
     found = match(
         entries(config),
         read_arrays(directory, family),
         use_head=fits_head(family, raw, config),
-        ignored=family.ignored,
+        ignored=family.ignored if task == "seq2seq" else family.ignored + family.decoder_names,
         source=str(directory),
     )
-    params = _params(config, _in_order(found, saved_labels(raw), config.labels), seed)
-    return Model(_apply(config, remat), params, config, read_tokenizer(directory, config))
+    params = build_params(config, _in_order(found, saved_labels(raw), config.labels), seed)
+    return Model(build_apply(config, remat), params, config, read_tokenizer(directory, config))
 
 
 def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
@@ -116,7 +117,7 @@ def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequen
     return found | {path: found[path][..., order] for path in ("head/kernel", "head/bias") if path in found}
 
 
-def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:
+def build_params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:
     """A nested dict of the arrays found; the others start as BERT's do: kernels normal, biases zero."""
     params: dict[str, Any] = {}
     fresh = []
@@ -132,13 +133,14 @@ def _params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> 
         else:
             key = jax.random.fold_in(jax.random.key(seed), index)
             node[name] = config.initializer_range * jax.random.normal(key, entry.shape, jnp.float32)
-            fresh.append(parents[0])
+            fresh.append(re.sub(r"layer_\d+", "layer_*", "/".join(parents)))
     if fresh:
-        logger.warning("fresh, not pretrained (seed %d): %s", seed, ", ".join(fresh))
+        logger.warning("fresh, not pretrained (seed %d): %s", seed, ", ".join(dict.fromkeys(fresh)))
     return params
 
 
-def _apply(config: ModelConfig, remat: bool) -> Any:
+def build_apply(config: ModelConfig, remat: bool) -> Any:
+    """``Model.apply`` of an architecture."""
     module = FAMILIES[config.family].module(config, jnp.dtype(config.dtype), remat)
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
@@ -151,9 +153,10 @@ def _apply(config: ModelConfig, remat: bool) -> Any:
     return lift(apply)
 
 
-def _float_type(dtype: Any) -> np.dtype[Any]:
+def float_type(dtype: Any) -> np.dtype[Any]:
+    """The type of computation a person asks for; float32 when they do not."""
     try:
-        found = jnp.dtype(dtype)
+        found = jnp.dtype(jnp.float32 if dtype is None else dtype)
     except TypeError:
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):
