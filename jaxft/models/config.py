@@ -89,10 +89,16 @@ class ImageConfig(ModelConfig):
     Attributes:
         image_size: height and width; None when any will do.
         channels: of a pixel, 3 for red, green and blue.
+        mean: of each channel, for levels in 0..1: a pixel is (level / 255 − mean) / std.
+        std: of each channel.
+        preprocessing: the fields of the ``preprocessor_config.json`` it came from, kept for writing it back.
     """
 
     image_size: tuple[int, int] | None
-    channels: int = 3
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preprocessing: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Field(NamedTuple):
@@ -106,6 +112,11 @@ class Field(NamedTuple):
 def size(name: str, default: Any = _REQUIRED) -> Field:
     """A whole number from 1 up."""
     return Field(name, "size", default)
+
+
+def sizes(name: str, default: Any = _REQUIRED) -> Field:
+    """A list of whole numbers from 1 up."""
+    return Field(name, "sizes", default)
 
 
 def number(name: str, default: Any = _REQUIRED) -> Field:
@@ -150,6 +161,10 @@ def _checked(entry: Field, value: Any) -> Any:
         raise InputError(f"{entry.name} in config.json must be a whole number from 1 up; got {value!r}")
     if entry.kind == "token" and (type(value) is not int or value < 0):
         raise InputError(f"{entry.name} in config.json must be a whole number from 0 up; got {value!r}")
+    if entry.kind == "sizes":
+        if not isinstance(value, Sequence) or not value or any(type(one) is not int or one < 1 for one in value):
+            raise InputError(f"{entry.name} in config.json must be whole numbers from 1 up; got {value!r}")
+        return tuple(value)
     if entry.kind == "number" and (type(value) not in (int, float) or not value >= 0):
         raise InputError(f"{entry.name} in config.json must be a number from 0 up; got {value!r}")
     if entry.kind == "flag" and type(value) is not bool:

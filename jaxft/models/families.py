@@ -8,13 +8,18 @@ from typing import Any
 from jaxft.errors import InputError, nearest
 from jaxft.models.bert import BERT
 from jaxft.models.config import ModelConfig
+from jaxft.models.deit import DEIT
+from jaxft.models.dinov2 import DINOV2
 from jaxft.models.distilbert import DISTILBERT
+from jaxft.models.efficientnet import EFFICIENTNET
 from jaxft.models.electra import ELECTRA
 from jaxft.models.encoder_decoder import ENCODER_DECODER
 from jaxft.models.family import Family, class_of
 from jaxft.models.keys import Entry
+from jaxft.models.resnet import RESNET
 from jaxft.models.roberta import ROBERTA, XLM_ROBERTA
 from jaxft.models.t5 import T5_FAMILY
+from jaxft.models.vit import VIT
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -26,6 +31,11 @@ FAMILIES: dict[str, Family] = {
         ELECTRA,
         T5_FAMILY,
         ENCODER_DECODER,
+        EFFICIENTNET,
+        RESNET,
+        VIT,
+        DEIT,
+        DINOV2,
     )
 }
 

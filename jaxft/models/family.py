@@ -33,6 +33,7 @@ class Family(NamedTuple):
         classes: the Hugging Face class with the head of a task; for "classify" and "regress" the one that reads
             ``class_pooling``.
         class_pooling: what that class reads.
+        pooled_classes: further classes for "classify", by the pooling each reads.
         ignored: regular expressions of names in files that are no parameters of ours: masks, other heads, tied copies.
         decoder_names: the same for the decoder, which a task that reads the encoder alone leaves out.
     """
@@ -48,6 +49,7 @@ class Family(NamedTuple):
     base: str
     classes: Mapping[str, str]
     class_pooling: str = "cls"
+    pooled_classes: Mapping[str, str] = {}
     ignored: tuple[str, ...] = ()
     decoder_names: tuple[str, ...] = ()
 
@@ -108,7 +110,7 @@ def config_to_hf(family: Family, config: ModelConfig) -> dict[str, Any]:
 def class_of(family: Family, config: ModelConfig) -> str | None:
     """The Hugging Face class that holds the model with its head; None when it has no such class."""
     if config.task in ("classify", "regress") and config.pooling != family.class_pooling:
-        return None
+        return family.pooled_classes.get(config.pooling)
     return family.classes.get(config.task)
 
 
@@ -117,8 +119,9 @@ def saved_pooling(family: Family, raw: Mapping[str, Any]) -> str | None:
     ours = raw.get("jaxft")
     if isinstance(ours, Mapping) and "pooling" in ours:
         return str(ours["pooling"])
-    task = _class_task(raw)
-    return None if task is None else family.class_pooling if task == "classify" else "tokens"
+    task, names = _class_task(raw), raw.get("architectures") or ()
+    other = next((pooling for pooling, name in family.pooled_classes.items() if name in names), None)
+    return None if task is None else other or family.class_pooling if task == "classify" else "tokens"
 
 
 def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
@@ -148,6 +151,7 @@ def saved_task(raw: Mapping[str, Any]) -> str | None:
 _CLASS_TASKS = (
     ("ForSequenceClassification", "classify"),
     ("ForImageClassification", "classify"),
+    ("ForImageClassificationWithTeacher", "classify"),
     ("ForTokenClassification", "tag"),
     ("ForQuestionAnswering", "spans"),
     ("ForCausalLM", "lm"),

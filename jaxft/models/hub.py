@@ -14,10 +14,13 @@ import numpy as np
 
 from jaxft.errors import InputError, nearest
 from jaxft.files import ASSETS, atomic_directory, fetch, read_json_object
-from jaxft.models.config import ModelConfig, TextConfig
+from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
 from jaxft.models.families import FAMILIES, entries, file_prefix
 from jaxft.models.family import Family, config_to_hf
 from jaxft.models.keys import Entry, write_arrays
+from jaxft.models.pickled import read_state_dict
+from jaxft.models.preprocessing import PREPROCESSOR, preprocessing_to_hf
+from jaxft.models.published import PUBLISHED, published_file
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,9 @@ def _download(name: str) -> Path:
 
 def read_config(directory: Path) -> dict[str, Any]:
     """The fields of a directory's ``config.json``."""
-    path = directory / "config.json"
+    path, published = directory / "config.json", published_file(directory)
+    if published is not None:
+        return dict(PUBLISHED[published.name])
     if not path.is_file():
         raise InputError(f"{directory} holds no config.json: expected a Hugging Face model directory")
     return read_json_object(path)
@@ -107,6 +112,9 @@ def read_arrays(directory: Path, family: Family) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.flax import load_file
 
+    published = published_file(directory)
+    if published is not None:
+        return read_state_dict(published)
     arrays: dict[str, np.ndarray] = {}
     for file in weight_files(directory):
         try:
@@ -218,9 +226,15 @@ def write(
     from safetensors.numpy import save_file
 
     tensors = write_arrays(entries(config), arrays, file_prefix(config))
+    # Batch norms there count batches too; nothing reads the count, but a file without it is incomplete to them.
+    counted = [name.removesuffix("running_var") for name in tensors if name.endswith(".running_var")]
+    tensors |= {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in counted}
     with atomic_directory(directory) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(config_to_hf(FAMILIES[config.family], config), indent=2, sort_keys=True, ensure_ascii=False)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
+        if isinstance(config, ImageConfig):
+            text = json.dumps(preprocessing_to_hf(config), indent=2, sort_keys=True)
+            (temporary / PREPROCESSOR).write_text(text + "\n", encoding="utf-8")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)

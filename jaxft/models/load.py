@@ -15,10 +15,12 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.models.config import ModelConfig, Request
+from jaxft.models.convolution import ConvolutionalConfig
 from jaxft.models.families import FAMILIES, entries, family_of
 from jaxft.models.family import config_from_hf, fits_head, saved_labels
 from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
 from jaxft.models.inputs import check_inputs
+from jaxft.models.preprocessing import read_preprocessing
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
@@ -36,6 +38,7 @@ def load_model(
     remat: bool = False,
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    update_stats: bool = False,
 ) -> Model:
     """A pretrained model with the head of a task.
 
@@ -54,6 +57,9 @@ def load_model(
         remat: recompute each layer in the backward pass in place of storing it.
         labels: a name for each output; the outputs of a head in the files that has these names come in this order.
         seed: of a fresh head.
+        update_stats: of a convolutional net: whether training normalises by the batch and moves the running statistics
+            of its norms. By default they stay those of the files in training too, so that a head, an adapter or a small
+            data set is trained on the very features it is tested on.
 
     Raises:
         InputError: an unknown source, unsupported or damaged files, or a request that contradicts them.
@@ -68,6 +74,7 @@ def load_model(
     raw = read_config(directory)
     family = family_of(raw)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
+    config = _with_stats(read_preprocessing(directory, config), update_stats)
     config = replace(config, dtype=float_type(dtype).name)
     found = match(
         entries(config),
@@ -109,12 +116,20 @@ def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
     write(directory, config, {path: np.asarray(leaf) for path, leaf in leaves.items()}, model.tokenizer)
 
 
+def _with_stats(config: ModelConfig, update_stats: bool) -> ModelConfig:
+    if isinstance(config, ConvolutionalConfig):
+        return replace(config, update_stats=update_stats)
+    if update_stats:
+        raise InputError(f"update_stats is for convolutional nets: a {config.family} has no running statistics")
+    return config
+
+
 def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of the files with the head's outputs in the order the labels are asked for."""
     if saved == labels or sorted(saved) != sorted(labels):
         return found
     order = [saved.index(label) for label in labels]
-    return found | {path: found[path][..., order] for path in ("head/kernel", "head/bias") if path in found}
+    return found | {path: array[..., order] for path, array in found.items() if path.startswith("head/")}
 
 
 def build_params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int) -> Params:
@@ -148,7 +163,8 @@ def build_apply(config: ModelConfig, remat: bool) -> Any:
         if train and key is None and any(rate > 0 for rate in config.dropouts):
             raise InputError("train=True needs a key: the model has dropout")
         rngs = {"dropout": key} if train and key is not None else {}
-        return cast(Outputs, module.apply({"params": params}, batch, train, rngs=rngs))
+        outputs, sown = module.apply({"params": params}, batch, train, rngs=rngs, mutable=["stats"])
+        return cast(Outputs, outputs._replace(stats=sown["stats"]) if sown else outputs)
 
     return lift(apply)
 
