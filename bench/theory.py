@@ -47,3 +47,34 @@ def step_flops(method: str, size: Size, *, top: int, rank: int) -> int:
     # In the lowest layer neither its input nor its keys lead to anything that learns.
     lowest = 3 * projection + attention // 2
     return forward + head + size.layers * (dense + 2 * attention) - lowest + adapters
+
+
+class DecoderSize(NamedTuple):
+    """A decoder with gated feed-forward and grouped keys, and a batch; widths are those of all heads together."""
+
+    batch: int
+    length: int
+    hidden: int
+    queries: int
+    keys: int
+    feed_forward: int
+    layers: int
+    vocabulary: int
+
+
+def decoder_lora_flops(size: DecoderSize, *, rank: int) -> int:
+    """Operations of one language-modelling step that learns low-rank factors of query and value.
+
+    Nothing else learns: each dense product costs as much again for the gradient of its input, and the table of words,
+    which gives the logits, has no gradient of its own.
+    """
+    s, tokens = size, size.batch * size.length
+    projections = 2 * tokens * s.hidden * (s.queries + 2 * s.keys)
+    dense = projections + 2 * tokens * (s.queries * s.hidden + 3 * s.hidden * s.feed_forward)
+    attention = 4 * tokens * s.length * s.queries
+    logits = 2 * tokens * s.hidden * s.vocabulary
+    factors = [2 * tokens * rank * (s.hidden + s.queries), 2 * tokens * rank * (s.hidden + s.keys)]
+    adapters = s.layers * 3 * sum(factors) - 2 * 2 * tokens * rank * s.hidden
+    # In the lowest layer neither its input nor its keys lead to anything that learns.
+    lowest = projections + attention // 2
+    return 2 * logits + s.layers * (2 * dense + 3 * attention) - lowest + adapters
