@@ -108,7 +108,7 @@ class DecoderConfig(TextConfig):
 class Decoder(nn.Module):
     """Embeddings, causal layers and what the task asks for.
 
-    Beside a row's labels or features it gives ``token_logits`` where the table of words gives them: an auxiliary
+    Beside the logits of a row's labels it gives ``token_logits`` where the table of words is tied to them: an auxiliary
     objective may ask for the next token.
     """
 
@@ -136,13 +136,13 @@ class Decoder(nn.Module):
             outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.place + visible.shape[1]))
         if c.task == "lm":
             return outputs._replace(logits=embeddings.logits(last) if c.tied else self._lm_head(last))
-        if c.tied:
-            outputs = outputs._replace(token_logits=embeddings.logits(last))
         if c.task == "tag":
             return outputs._replace(logits=head(last, c.num_labels, c.tag_dropout, train))
-        features = pool(c.pooling, last, visible)
-        logits = head(features, c.num_labels, c.head_dropout, train, use_bias=False) if c.num_labels else None
-        return outputs._replace(logits=logits, features=features)
+        outputs = outputs._replace(features=pool(c.pooling, last, visible))
+        if not c.num_labels:
+            return outputs
+        logits = head(outputs.features, c.num_labels, c.head_dropout, train, use_bias=False)
+        return outputs._replace(logits=logits, token_logits=embeddings.logits(last) if c.tied else None)
 
     def _lm_head(self, x: Array) -> Array:
         c = self.config

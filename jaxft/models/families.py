@@ -15,7 +15,10 @@ from jaxft.models.efficientnet import EFFICIENTNET
 from jaxft.models.electra import ELECTRA
 from jaxft.models.encoder_decoder import ENCODER_DECODER
 from jaxft.models.family import Family, class_of
+from jaxft.models.gpt1 import GPT1
+from jaxft.models.gpt2 import GPT2
 from jaxft.models.keys import Entry
+from jaxft.models.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from jaxft.models.resnet import RESNET
 from jaxft.models.roberta import ROBERTA, XLM_ROBERTA
 from jaxft.models.t5 import T5_FAMILY
@@ -36,6 +39,12 @@ FAMILIES: dict[str, Family] = {
         VIT,
         DEIT,
         DINOV2,
+        GPT1,
+        GPT2,
+        LLAMA,
+        MISTRAL,
+        QWEN2,
+        QWEN3,
     )
 }
 

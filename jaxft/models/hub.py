@@ -26,14 +26,15 @@ logger = logging.getLogger(__name__)
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+GGUF = ".gguf"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(source: str | os.PathLike[str]) -> Path:
-    """The directory a source names: an asset, a local directory, or a hub id that is downloaded.
+    """Where what a source names is: an asset, a local directory or GGUF file, or a hub id that is downloaded.
 
     Raises:
-        InputError: it is none of the three, the hub cannot be reached, or the hub has no such model.
+        InputError: it is none of them, the hub cannot be reached, or the hub has no such model.
     """
     name = os.fspath(source)
     if name in ASSETS:
@@ -41,15 +42,22 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path
+    if path.is_file() and path.suffix == GGUF:
+        return path
     if path.is_file():
         raise InputError(f"expected a model directory; {path} is a file: name the directory it is in")
-    models = [asset for asset, held in ASSETS.items() if any(Path(member).name == WEIGHTS for member in held.members)]
+    models = [asset for asset, held in ASSETS.items() if any(map(_is_weights, held.members))]
     if isinstance(source, Path) or not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise InputError(
             f"unknown model {name!r}: it is no asset ({nearest(name, models)}), no directory, and no hub id like "
             "'owner/name'"
         )
     return _download(name)
+
+
+def _is_weights(member: str) -> bool:
+    name = Path(member).name
+    return name == WEIGHTS or name.endswith(GGUF) or name in PUBLISHED
 
 
 def _download(name: str) -> Path:
@@ -121,9 +129,13 @@ def read_arrays(directory: Path, family: Family) -> dict[str, np.ndarray]:
             loaded = load_file(str(file))
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{file} is damaged or truncated ({error}): fetch or write it again") from error
-        for name, array in loaded.items():
-            arrays[_plain(name, family)] = np.asarray(array)
-    return arrays
+        arrays |= {name: np.asarray(array) for name, array in loaded.items()}
+    return plain_names(arrays, family)
+
+
+def plain_names(arrays: Mapping[str, np.ndarray], family: Family) -> dict[str, np.ndarray]:
+    """The same arrays by their names without the family's prefix."""
+    return {_plain(name, family): array for name, array in arrays.items()}
 
 
 def _plain(name: str, family: Family) -> str:
@@ -204,12 +216,17 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
         raise InputError(
             f"the tokenizer in {directory} cannot be read ({' '.join(str(error).split())[:200]}): fetch it again"
         ) from error
+    check_vocabulary(tokenizer, config, directory)
+    return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, config: ModelConfig, source: Path) -> None:
+    """Refuses a tokenizer some of whose ids would have no embedding."""
     if isinstance(config, TextConfig) and len(tokenizer) > config.vocab_size:
         raise InputError(
-            f"the tokenizer in {directory} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "
+            f"the tokenizer in {source} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "
             "they do not belong together"
         )
-    return tokenizer
 
 
 def write(

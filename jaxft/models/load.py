@@ -18,9 +18,10 @@ from jaxft.models.config import ModelConfig, Request
 from jaxft.models.convolution import ConvolutionalConfig
 from jaxft.models.families import FAMILIES, entries, family_of
 from jaxft.models.family import config_from_hf, fits_head, saved_labels
-from jaxft.models.hub import match, read_arrays, read_config, read_tokenizer, resolve, write
+from jaxft.models.hub import match, write
 from jaxft.models.inputs import check_inputs
 from jaxft.models.preprocessing import read_preprocessing
+from jaxft.models.pretrained import find_pretrained
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
@@ -47,13 +48,14 @@ def load_model(
     "minilm" was never trained, so prefer the mean there.
 
     Args:
-        source: an asset ("minilm"), a directory with ``config.json`` and safetensors, or a hub id ("owner/name").
+        source: an asset ("minilm"), a directory with ``config.json`` and safetensors, a GGUF file of a Llama or a
+            directory that holds one, or a hub id ("owner/name").
         task: "classify", "regress", "tag" (a label a token), "spans" (start and end of an answer), "lm" (the next
             token), "seq2seq" or "features" (no head); each family answers some of them.
         num_labels: outputs of the head; None keeps those of the files.
         dtype: type of computation; the params stay float32, and so do the logits.
-        pooling: "mean" of the last hidden states or "cls", as :class:`ModelConfig` says; None is what the files
-            say, else "mean".
+        pooling: "mean" of the last hidden states, "cls" or "last", as :class:`ModelConfig` says; None is what the files
+            say, else what the family prefers: "mean" for encoders of texts, "last" for decoders.
         remat: recompute each layer in the backward pass in place of storing it.
         labels: a name for each output; the outputs of a head in the files that has these names come in this order.
         seed: of a fresh head.
@@ -70,27 +72,27 @@ def load_model(
         >>> model.apply(model.params, dict(batch)).logits.shape
         (2, 2)
     """
-    directory = resolve(source)
-    raw = read_config(directory)
+    found = find_pretrained(source)
+    raw = found.raw
     family = family_of(raw)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
-    config = _with_stats(read_preprocessing(directory, config), update_stats)
+    config = _with_stats(read_preprocessing(found.path, config), update_stats)
     config = replace(config, dtype=float_type(dtype).name)
-    found = match(
+    arrays = match(
         entries(config),
-        read_arrays(directory, family),
+        found.arrays(family),
         use_head=fits_head(family, raw, config),
         ignored=family.ignored if task == "seq2seq" else family.ignored + family.decoder_names,
-        source=str(directory),
+        source=str(found.path),
     )
-    params = build_params(config, _in_order(found, saved_labels(raw), config.labels), seed)
-    return Model(build_apply(config, remat), params, config, read_tokenizer(directory, config))
+    params = build_params(config, _in_order(arrays, saved_labels(raw), config.labels), seed)
+    return Model(build_apply(config, remat), params, config, found.tokenizer(config))
 
 
 def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
     """Writes a model as a Hugging Face directory, all or nothing.
 
-    With ``pooling="cls"`` it is a ``BertForSequenceClassification``. Hugging Face has no class for a head on the
+    With ``pooling="cls"`` a BERT is a ``BertForSequenceClassification``. Hugging Face has no class for a head on the
     mean: then the encoder is a ``BertModel`` there, the head's ``classifier.weight`` and ``classifier.bias`` stand
     beside it in the same file, and the field ``jaxft`` of ``config.json`` says what they read.
 
