@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxft.cli.tasks import Task
 from jaxft.files import atomic_file
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d1620f", "#8a8a8a"
 
 
-def write_curve(path: Path, history: Sequence[dict[str, Any]], *, per_epoch: int, chosen: int) -> None:
-    """Draws training loss and, where there is one, evaluation accuracy with its interval over epochs.
+def write_curve(path: Path, history: Sequence[dict[str, Any]], *, task: Task, per_epoch: int, chosen: int) -> None:
+    """Draws training loss and, where there is one, the figure that chooses, with its interval, over epochs.
 
     Args:
         path: the PNG file to write.
         history: the lines of ``metrics.jsonl``.
+        task: of the run.
         per_epoch: steps an epoch.
         chosen: the step whose checkpoint predicts.
     """
@@ -25,12 +27,12 @@ def write_curve(path: Path, history: Sequence[dict[str, Any]], *, per_epoch: int
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    evaluated = [line for line in history if line.get("eval/accuracy") is not None]
+    evaluated = [line for line in history if line.get(f"eval/{task.best[0]}") is not None]
     trained = [line for line in history if line.get("loss") is not None]
     figure, axes = plt.subplots(1, 2 if evaluated else 1, figsize=(9 if evaluated else 5, 3.4), squeeze=False)
-    _draw_loss(axes[0, 0], trained, evaluated, per_epoch)
+    _draw_loss(axes[0, 0], trained, evaluated, per_epoch, task.loss)
     if evaluated:
-        _draw_accuracy(axes[0, 1], evaluated, per_epoch, chosen)
+        _draw_figure(axes[0, 1], evaluated, per_epoch, chosen, task)
     for axis in axes.flat:
         axis.set_xlabel("epoch")
         axis.set_xlim(left=0)
@@ -43,29 +45,34 @@ def write_curve(path: Path, history: Sequence[dict[str, Any]], *, per_epoch: int
     plt.close(figure)
 
 
-def _draw_loss(axis: Any, trained: Sequence[Any], evaluated: Sequence[Any], per_epoch: int) -> None:
+def _draw_loss(axis: Any, trained: Sequence[Any], evaluated: Sequence[Any], per_epoch: int, name: str) -> None:
     epochs, losses = [line["step"] / per_epoch for line in trained], [line["loss"] for line in trained]
     axis.plot(epochs, losses, color=_BLUE, alpha=0.25, linewidth=1)
     axis.plot(epochs, _smooth(losses), color=_BLUE, linewidth=1.8, label="training batch, smoothed")
-    if evaluated:
-        places = [line["step"] / per_epoch for line in evaluated]
-        axis.plot(places, [line["eval/loss"] for line in evaluated], "o-", color=_ORANGE, label="evaluation rows")
-    axis.set_ylabel("cross-entropy (nats)")
+    measured = [line for line in evaluated if line.get("eval/loss") is not None]
+    if measured:
+        places = [line["step"] / per_epoch for line in measured]
+        axis.plot(places, [line["eval/loss"] for line in measured], "o-", color=_ORANGE, label="evaluation rows")
+    axis.set_ylabel(name)
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=8)
 
 
-def _draw_accuracy(axis: Any, evaluated: Sequence[Any], per_epoch: int, chosen: int) -> None:
+def _draw_figure(axis: Any, evaluated: Sequence[Any], per_epoch: int, chosen: int, task: Task) -> None:
+    name = f"eval/{task.best[0]}"
     places = [line["step"] / per_epoch for line in evaluated]
-    values = [line["eval/accuracy"] for line in evaluated]
-    low = [value - line["eval/accuracy_low"] for value, line in zip(values, evaluated, strict=True)]
-    high = [line["eval/accuracy_high"] - value for value, line in zip(values, evaluated, strict=True)]
-    axis.errorbar(places, values, yerr=(low, high), fmt="o-", color=_ORANGE, capsize=3, label="95 % interval")
+    values = [line[name] for line in evaluated]
+    if all(f"{name}_low" in line for line in evaluated):
+        low = [value - line[f"{name}_low"] for value, line in zip(values, evaluated, strict=True)]
+        high = [line[f"{name}_high"] - value for value, line in zip(values, evaluated, strict=True)]
+        axis.errorbar(places, values, yerr=(low, high), fmt="o-", color=_ORANGE, capsize=3, label="95 % interval")
+    else:
+        axis.plot(places, values, "o-", color=_ORANGE, label="evaluation rows")
     best = next((index for index, line in enumerate(evaluated) if line["step"] == chosen), None)
     if best is not None:
         axis.plot(places[best], values[best], "o", markersize=11, fillstyle="none", color=_GREY, label="predicts")
-    axis.set_ylabel("evaluation accuracy")
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.set_ylabel(f"evaluation {dict(task.figures)[task.best[0]]}")
+    axis.legend(frameon=False, fontsize=8, loc="lower right" if task.best[1] == "max" else "upper right")
 
 
 def _smooth(values: Sequence[float], window: int = 9) -> list[float]:

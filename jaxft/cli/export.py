@@ -12,7 +12,7 @@ from jaxft.cli.places import check_new_directory
 if TYPE_CHECKING:
     from jaxft.cli.rebuild import Trained
 
-_ROWS, _LENGTH = 64, 48
+_ROWS, _TOKEN_ROWS = 64, 4
 
 
 def export(
@@ -46,10 +46,13 @@ def export(
         print(f"adapter of step {trained.step} ({trained.chosen} checkpoint) in {out}")
         return
     moved = write_merged(out, trained)
+    task = trained.record.task
+    inputs = "random tokens" if task.reads == "texts" else "random pixels"
+    differ = f"; {moved.changed} of {moved.predicted} predicted {task.predicted} differ" if task.predicted else ""
     print(
         f"merged model of step {trained.step} ({trained.chosen} checkpoint) in {out}\n"
-        f"logits on {moved.rows} rows of random tokens: at most {moved.largest:.2e} from the unmerged model's, whose "
-        f"largest is {moved.scale:.2f}; {moved.changed} of {moved.rows} predicted labels differ"
+        f"logits on {moved.rows} rows of {inputs}: at most {moved.largest:.2e} from the unmerged model's, whose "
+        f"largest is {moved.scale:.2f}{differ}"
     )
 
 
@@ -59,13 +62,15 @@ class Moved(NamedTuple):
     Attributes:
         largest: the largest absolute difference.
         scale: the largest absolute logit.
-        changed: rows whose predicted label differs.
+        changed: predictions that differ.
+        predicted: how many there are.
         rows: rows compared.
     """
 
     largest: float
     scale: float
     changed: int
+    predicted: int
     rows: int
 
 
@@ -74,17 +79,18 @@ def write_merged(out: Path, trained: Trained) -> Moved:
     import numpy as np
 
     from jaxft.adapt import merge
+    from jaxft.cli.recipe import with_stats
     from jaxft.models import load_model, save_model
     from jaxft.train import predict
 
-    recipe = trained.recipe
-    save_model(recipe.model._replace(params=merge(recipe.adaptation, recipe.frozen.model, trained.state.delta)), out)
-    merged = load_model(out, task="classify", dtype=trained.record.configuration["dtype"])
-    config = recipe.model.config
-    shape = (_ROWS, min(_LENGTH, config.max_positions))
-    ids = np.random.default_rng(0).integers(0, config.vocab_size, shape, dtype=np.int32)
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    recipe, record = trained.recipe, trained.record
+    params = with_stats(merge(recipe.adaptation, recipe.frozen.model, trained.state.delta), trained.state)
+    save_model(recipe.model._replace(params=params), out)
+    merged = load_model(out, task=record.task.model_task, dtype=record.configuration["dtype"])
+    rows = _ROWS if record.labels else _TOKEN_ROWS
+    batch = record.task.example(recipe.model, record.configuration, rows)
     before = predict(recipe.model.apply, trained.params, [batch])
     after = predict(merged.apply, merged.params, [batch])
-    changed = int((before.argmax(-1) != after.argmax(-1)).sum())
-    return Moved(float(np.abs(after - before).max()), float(np.abs(before).max()), changed, _ROWS)
+    changed = before.argmax(-1) != after.argmax(-1)
+    largest, scale = float(np.abs(after - before).max()), float(np.abs(before).max())
+    return Moved(largest, scale, int(changed.sum()), changed.size, rows)

@@ -1,9 +1,9 @@
-"""``jaxft finetune``: trains a classifier and writes a run directory."""
+"""``jaxft finetune``: trains a model and writes a run directory."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,12 +11,13 @@ import tyro
 
 from jaxft.cli.options import Options
 from jaxft.cli.places import check_run_directory
+from jaxft.cli.tasks import TASKS, Learned
 from jaxft.errors import InputError
 
 if TYPE_CHECKING:
     from jaxft.cli.recipe import Recipe
     from jaxft.cli.record import Record
-    from jaxft.data import Dataset, Table, Vocabulary
+    from jaxft.data import Dataset, Table
     from jaxft.train import FitResult
     from jaxft.types import StepFrozen, TrainState
 
@@ -24,7 +25,7 @@ logger = logging.getLogger("jaxft")
 
 
 def finetune(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Fine-tune a pretrained encoder to classify texts.
+    """Fine-tune a pretrained model for a task.
 
     Everything is checked before the directory of the run is created. It holds run.json (what was told, data,
     versions, hardware), metrics.jsonl, checkpoints/, adapter/ where the PEFT layout can express what learned, and
@@ -38,57 +39,66 @@ def finetune(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     from jaxft.train import enable_compile_cache
 
     enable_compile_cache()
-    record, recipe, splits = _prepare(configuration, tables)
-    record = _open(options.out, record)
+    prepared = _prepare(configuration, tables)
+    prepared = prepared._replace(record=_open(options.out, prepared.record))
     if not options.quiet:
-        _announce(options.out, record, recipe)
-    result = _train(options, record, recipe, splits)
+        _announce(options.out, prepared)
+    result = _train(options, prepared)
 
     from jaxft.cli.finish import finish
 
-    finish(options.out, record, recipe, result, quiet=options.quiet)
+    finish(options.out, prepared.record, prepared.recipe, result, quiet=options.quiet)
 
 
 class _Tables(NamedTuple):
-    train: Table
-    eval: Table | None
-    vocabulary: Vocabulary
+    parts: dict[str, Table]
+    labels: tuple[str, ...]
 
 
 def _read(options: Options) -> _Tables:
     """The tables, with every label of the evaluation known from training."""
-    from jaxft.data import read_table, vocabulary
+    task = TASKS[options.task]
+    train = task.read(options.train, True)
+    labels = task.labels(train)
+    if options.eval is None:
+        return _Tables({"train": train}, labels)
+    evaluation = task.read(options.eval, True)
+    task.check(evaluation, labels)
+    if "text_pair" in task.columns and ("text_pair" in evaluation) != ("text_pair" in train):
+        raise InputError(
+            f"{train.source} and {evaluation.source} must both have the column 'text_pair', or neither of them"
+        )
+    return _Tables({"train": train, "eval": evaluation}, labels)
 
-    train = read_table(options.train)
-    names = vocabulary(train)
-    evaluation = None if options.eval is None else read_table(options.eval)
-    if evaluation is not None:
-        names.ids(evaluation)
-        if ("text_pair" in evaluation) != ("text_pair" in train):
-            raise InputError(
-                f"{train.source} and {evaluation.source} must both have the column 'text_pair', or neither of them"
-            )
-    return _Tables(train, evaluation, names)
+
+class _Prepared(NamedTuple):
+    record: Record
+    recipe: Recipe
+    tables: dict[str, Table]
+    splits: dict[str, Dataset]
+    batches: Any
 
 
-def _prepare(configuration: dict[str, Any], tables: _Tables) -> tuple[Record, Recipe, dict[str, Dataset]]:
-    """Loads the model, makes tokens and the first state: all that can still be refused."""
+def _prepare(configuration: dict[str, Any], tables: _Tables) -> _Prepared:
+    """Loads the model, makes tokens or pixels and the first state: all that can still be refused."""
     from jaxft.cli import record as records
-    from jaxft.cli.inputs import tokens, training_batches
-    from jaxft.cli.recipe import load_base, prepare
+    from jaxft.cli.recipe import load_base, prepare, settle
 
-    given = {"train": tables.train} if tables.eval is None else {"train": tables.train, "eval": tables.eval}
-    model = load_base(configuration, tables.vocabulary.names)
-    splits = {name: tokens(model, configuration, table, tables.vocabulary.ids(table)) for name, table in given.items()}
-    per_epoch = training_batches(splits["train"], configuration).steps_per_epoch
-    steps = per_epoch * configuration["epochs"]
-    configuration["evaluate_every"] = configuration["evaluate_every"] or per_epoch
+    task = TASKS[configuration["task"]]
+    model = load_base(configuration, tables.labels)
+    settle(configuration, model)
+    splits = {name: task.dataset(model, configuration, rows, tables.labels) for name, rows in tables.parts.items()}
+    batches = task.training(model, configuration, splits["train"])
+    steps = batches.steps_per_epoch * configuration["epochs"]
+    configuration["evaluate_every"] = configuration["evaluate_every"] or batches.steps_per_epoch
     recipe = prepare(configuration, model, steps=steps)
-    data = {name: records.describe_table(table, splits[name].truncated) for name, table in given.items()}
+    data = {
+        name: records.describe_table(rows, splits[name].truncated, task.columns) for name, rows in tables.parts.items()
+    }
     record = records.Record(
-        configuration, tables.vocabulary.names, steps, recipe.base, data, records.versions(), records.hardware()
+        configuration, tables.labels, steps, recipe.base, data, records.versions(), records.hardware()
     )
-    return record, recipe, splits
+    return _Prepared(record, recipe, tables.parts, splits, batches)
 
 
 def _open(out: Path, record: Record) -> Record:
@@ -118,10 +128,14 @@ def _open(out: Path, record: Record) -> Record:
     return stored
 
 
-def _announce(out: Path, record: Record, recipe: Recipe) -> None:
+def _announce(out: Path, prepared: _Prepared) -> None:
     from jaxft.adapt import summary
     from jaxft.cli.method import title
 
+    record, recipe = prepared.record, prepared.recipe
+    said = record.task.describe(prepared.splits["train"])
+    if said:
+        print(said)
     counts = summary(recipe.adaptation, recipe.model.params)
     print(
         f"{title(record.configuration)}: {counts.trained:,} of {counts.parameters:,} parameters learn, "
@@ -130,29 +144,31 @@ def _announce(out: Path, record: Record, recipe: Recipe) -> None:
     )
 
 
-def _train(options: Options, record: Record, recipe: Recipe, splits: Mapping[str, Dataset]) -> FitResult:
-    from jaxft.cli.inputs import ordered_batches, training_batches
-    from jaxft.train import evaluate, fit
+def _train(options: Options, prepared: _Prepared) -> FitResult:
+    from jaxft.train import fit
 
-    configuration = record.configuration
+    record, recipe = prepared.record, prepared.recipe
+    configuration, task = record.configuration, record.task
+    best, mode = task.best
     score: Callable[[StepFrozen, TrainState], dict[str, float]] | None = None
-    if "eval" in splits:
-        rows = ordered_batches(splits["eval"], configuration)
+    if "eval" in prepared.splits:
 
         def score(frozen: StepFrozen, state: TrainState) -> dict[str, float]:
-            return evaluate(recipe.model.apply, recipe.adaptation.bind(frozen.model, state.delta), rows)
+            learned = Learned(recipe.model, recipe._replace(frozen=frozen).params(state), configuration, record.labels)
+            return task.evaluate(learned, prepared.tables["eval"], prepared.splits["eval"])
 
     return fit(
         recipe.step,
         recipe.frozen,
         recipe.state,
-        training_batches(splits["train"], configuration),
+        prepared.batches,
         steps=record.steps,
         directory=options.out,
         evaluate=score,
         evaluate_every=configuration["evaluate_every"] if score else None,
         save_every=options.save_every or configuration["evaluate_every"],
-        best="accuracy" if score else None,
+        best=best if score else None,
+        best_mode=mode,
         resume=options.resume,
         base=record.base,
         config=record.identity(),

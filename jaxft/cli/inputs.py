@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxft.data import Batches, Dataset, EvalBatches, Table
-    from jaxft.types import Model
+    from jaxft.types import Batch, Model
 
 _SHORTEST = 64
 
@@ -23,14 +23,13 @@ def tokens(model: Model, configuration: Mapping[str, Any], table: Table, labels:
         model: whose tokenizer reads the texts.
         configuration: of the run.
         table: with a column ``text``.
-        labels: ``[rows]`` ids, or None.
+        labels: ``[rows]`` ids or numbers, or None.
 
     Raises:
-        InputError: ``--max-length`` is beyond the model's positions, a text has no token, or the model knows no pairs.
+        InputError: a text has no token, or the model knows no pairs.
     """
-    from jaxft.data import Ragged, check_max_length, tokenise
+    from jaxft.data import Ragged, tokenise
 
-    check_max_length(configuration["max_length"], max_positions=model.config.max_positions)
     dataset = tokenise(model.tokenizer, table, max_length=configuration["max_length"], labels=labels)
     kinds = dataset.columns.get("token_type_ids")
     if isinstance(kinds, Ragged) and kinds.values.max() >= model.config.token_types:
@@ -53,10 +52,11 @@ def buckets(max_length: int) -> tuple[int, ...]:
     return (max_length // 4, max_length // 2, max_length)
 
 
-def training_batches(dataset: Dataset, configuration: Mapping[str, Any]) -> Batches:
-    """The batches of a run, shuffled by its seed."""
+def training_batches(model: Model, configuration: Mapping[str, Any], dataset: Dataset) -> Batches:
+    """The batches of a run over texts, shuffled by its seed."""
     from jaxft.data import batches
 
+    del model
     return batches(
         dataset,
         batch_size=configuration["batch_size"],
@@ -72,3 +72,13 @@ def ordered_batches(dataset: Dataset, configuration: Mapping[str, Any]) -> EvalB
     return eval_batches(
         dataset, batch_size=2 * configuration["batch_size"], lengths=buckets(configuration["max_length"])
     )
+
+
+def random_tokens(model: Model, configuration: Mapping[str, Any], rows: int) -> Batch:
+    """Rows of random tokens, without labels."""
+    import numpy as np
+
+    ids = np.random.default_rng(0).integers(
+        0, model.config.vocab_size, (rows, min(48, configuration["max_length"])), dtype=np.int32
+    )
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "mask": np.ones(rows, bool)}

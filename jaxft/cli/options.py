@@ -10,8 +10,21 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxft.cli.method import LEARNING_RATES, settings
+from jaxft.cli.tasks import TASKS, Task
 from jaxft.errors import InputError
 from jaxft.files import ASSETS
+
+_COUNTS = (
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "max_length",
+    "max_target_length",
+    "image_size",
+    "evaluate_every",
+    "save_every",
+    "rank",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +33,20 @@ class Options:
 
     model: str
     """Asset ("minilm"), directory with config.json and safetensors, or hub id ("owner/name")."""
+    task: Literal["classify", "regress", "tag", "spans", "lm", "chat", "seq2seq", "images"] = "classify"
+    """What is learned: classify and regress texts or pairs of texts, tag words, find spans that answer questions,
+    lm: continue texts, chat: reply, seq2seq: write a text from another, images: classify images."""
     train: str
     """Training rows: a .csv, .tsv, .jsonl or .parquet file, or a hub data set such as "glue:sst2@train".
-    Columns: text, optionally text_pair, and label."""
+    Columns: text, optionally text_pair, and label (classify, regress); words, tags (tag); question, context, answers
+    (spans, or a .json file like SQuAD's); text (lm, or a .txt file of documents between blank lines); messages
+    (chat); text, target (seq2seq); image, label (images, or a directory with a folder for each class)."""
     eval: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(optional)")] = None
-    """Rows to evaluate on after every epoch; the checkpoint with the best accuracy on them is the one
-    that predicts."""
+    """Rows to evaluate on after every epoch; the checkpoint with the best accuracy on them (regress: mean squared
+    error, tag and spans: F1, lm, chat and seq2seq: perplexity) is the one that predicts."""
     method: Literal["full", "head", "top", "lora"]
-    """What learns. full: everything. head: the classification head. top: the head and the last --layers layers.
-    lora: the head and low-rank updates of --target."""
+    """What learns. full: everything. head: the head alone. top: the head and the last --layers layers. lora: the
+    head and low-rank updates of --target. Models of tokens (lm, chat, seq2seq) have no head."""
     out: Path
     """Directory of the run, new or empty."""
     resume: bool = False
@@ -43,7 +61,10 @@ class Options:
     """lora: dropout rate on the input of the updates."""
     target: Annotated[
         tuple[str, ...] | None,
-        tyro.conf.arg(metavar="GLOB [GLOB ...]", help_behavior_hint="(default: '**/attention/{query,value}/kernel')"),
+        tyro.conf.arg(
+            metavar="GLOB [GLOB ...]",
+            help_behavior_hint="(default: '**/attention/{query,value}/kernel', or convolutions of one by one)",
+        ),
     ] = None
     """lora: globs over the paths of the weights to adapt."""
     lr: Annotated[
@@ -55,18 +76,42 @@ class Options:
     """Peak learning rate."""
     epochs: int = 3
     """Passes over the training rows."""
-    batch_size: int = 32
+    batch_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 32; 8 for lm, chat, seq2seq)")
+    ] = None
     """Rows a step."""
     accumulate: int = 1
     """Steps whose gradients are averaged into one update."""
-    max_length: int = 128
-    """Tokens a row may have; longer rows are cut, and counted."""
+    max_length: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INT",
+            help_behavior_hint="(default: 128; 256 for lm and seq2seq, 384 for spans, 512 for chat; or what the model "
+            "can read)",
+        ),
+    ] = None
+    """Tokens a row may have; longer rows are cut, and counted. spans: longer contexts become several windows; lm:
+    the length of the rows that documents are packed into."""
+    max_target_length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
+    """seq2seq: tokens a target may have, and a generated text."""
+    generate_rows: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 100)")] = None
+    """seq2seq: evaluation rows whose texts are generated for ROUGE; 0 generates none."""
+    image_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the model's, else 224)")
+    ] = None
+    """images: pixels a side, of models that take any."""
     warmup: float = 0.1
     """Share of the updates over which the learning rate rises; it falls linearly afterwards."""
     weight_decay: float = 0.01
     """AdamW's decay; biases and norms are spared."""
-    pooling: Literal["mean", "cls"] = "mean"
-    """What the head reads: the mean of the last hidden states, or the pooled first token."""
+    pooling: Annotated[
+        Literal["mean", "cls", "last"] | None,
+        tyro.conf.arg(
+            metavar="{mean,cls,last}", help_behavior_hint="(default: what the model was saved with, or mean)"
+        ),
+    ] = None
+    """classify, regress: what the head reads: the mean of the last hidden states, the pooled first token, or the last
+    token."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of computation; parameters are float32."""
     seed: int = 0
@@ -86,7 +131,7 @@ class Options:
         Raises:
             InputError: names the option.
         """
-        for name in ("epochs", "batch_size", "accumulate", "max_length", "evaluate_every", "save_every", "rank"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_flag(name)} must be at least 1, got {value}")
@@ -102,31 +147,46 @@ class Options:
             raise InputError(f"--dropout is a rate and must be from 0 to less than 1, got {self.dropout}")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed must be from 0 to 2147483647, got {self.seed}")
+        if self.generate_rows is not None and self.generate_rows < 0:
+            raise InputError(f"--generate-rows must be from 0 up, got {self.generate_rows}")
 
     def configuration(self) -> dict[str, Any]:
-        """All that the result depends on beside the data, every default filled in.
+        """All that the result depends on beside the data; None where a default depends on the model.
 
         Raises:
-            InputError: a setting of another method was given.
+            InputError: a setting of another method or task was given.
         """
+        task = TASKS[self.task]
         given = {name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout")}
         given["target"] = None if self.target is None else list(self.target)
         return {
+            "task": self.task,
             "model": located(self.model),
             "method": self.method,
-            "settings": settings(self.method, given),
+            "settings": settings(self.method, given, head=task.head),
             "lr": LEARNING_RATES[self.method] if self.lr is None else self.lr,
             "epochs": self.epochs,
-            "batch_size": self.batch_size,
+            "batch_size": task.batch_size if self.batch_size is None else self.batch_size,
             "accumulate": self.accumulate,
-            "max_length": self.max_length,
+            **self._own(task),
             "warmup": self.warmup,
             "weight_decay": self.weight_decay,
-            "pooling": self.pooling,
             "dtype": self.dtype,
             "seed": self.seed,
             "evaluate_every": self.evaluate_every,
         }
+
+    def _own(self, task: Task) -> dict[str, Any]:
+        """The settings of the task."""
+        for name in sorted({name for other in TASKS.values() for name in other.options} - task.options.keys()):
+            if getattr(self, name) is not None:
+                owners = " or ".join(other.name for other in TASKS.values() if name in other.options)
+                raise InputError(
+                    f"{_flag(name)} belongs to --task {owners} and means nothing to --task {self.task}: leave it out"
+                )
+        found = {name: (getattr(self, name), default) for name, default in task.options.items()}
+        kept = ("max_length", "image_size", "pooling")
+        return {n: default if given is None and n not in kept else given for n, (given, default) in found.items()}
 
 
 def located(model: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jaxft.cli.record import Record, read_record
+from jaxft.cli.tasks import Learned
 from jaxft.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Trained(NamedTuple):
         recipe: the base and the adaptation.
         state: of the checkpoint that was chosen.
         step: the updates made by then.
-        chosen: "best" by accuracy on the evaluation rows, or "last".
+        chosen: "best" by the task's figure on the evaluation rows, or "last".
         metrics: those of the evaluation at that step; empty without one.
     """
 
@@ -40,7 +41,12 @@ class Trained(NamedTuple):
     @property
     def params(self) -> Params:
         """The adapted params, low-rank weights kept apart."""
-        return self.recipe.adaptation.bind(self.recipe.frozen.model, self.state.delta)
+        return self.recipe.params(self.state)
+
+    @property
+    def learned(self) -> Learned:
+        """What its task evaluates and predicts with."""
+        return Learned(self.model, self.params, self.record.configuration, self.record.labels)
 
 
 def load_run(directory: Path, model: str | None = None) -> Trained:

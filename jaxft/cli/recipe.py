@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from jaxft.cli.method import adaptation
+from jaxft.cli.method import adaptation, default_target
+from jaxft.cli.tasks import TASKS
+from jaxft.cli.tasks.images import image_size
 from jaxft.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxft.types import Adaptation, Model, Step, StepFrozen, TrainState
+    from jaxft.types import Adaptation, Model, Params, Step, StepFrozen, TrainState
 
 
 class Recipe(NamedTuple):
@@ -35,27 +35,69 @@ class Recipe(NamedTuple):
     state: TrainState
     base: str
 
+    def params(self, state: TrainState) -> Params:
+        """The model's params at a state: low-rank weights kept apart, running statistics in their places."""
+        bound = self.adaptation.bind(self.frozen.model, state.delta)
+        return with_stats(bound, state)
+
+
+def with_stats(params: Params, state: TrainState) -> Params:
+    """Params with the running statistics of a state in their places."""
+    from jaxft.trees import join
+
+    return params if state.stats is None else join(state.stats, params)
+
 
 def load_base(configuration: Mapping[str, Any], labels: tuple[str, ...]) -> Model:
-    """The base model of a run, with a tokenizer and a head for its labels.
+    """The base model of a run, with a head for its labels and, to read texts, a tokenizer.
 
     Raises:
-        InputError: what `jaxft.load_model` refuses, or a model without a tokenizer.
+        InputError: what `jaxft.load_model` refuses, a model of images for a task of texts or the other way around, or
+            a model without a tokenizer.
     """
     from jaxft.models import load_model
 
+    task, source = TASKS[configuration["task"]], configuration["model"]
     with _quiet_models():
         model = load_model(
-            configuration["model"],
-            task="classify",
-            labels=labels,
-            pooling=configuration["pooling"],
+            source,
+            task=task.model_task,
+            labels=labels or None,
+            pooling=configuration.get("pooling"),
             dtype=configuration["dtype"],
             seed=configuration["seed"],
         )
-    if model.tokenizer is None:
-        raise InputError(f"the model {configuration['model']} comes without tokenizer files, so no text can be read")
+    reads = "images" if hasattr(model.config, "channels") else "texts"
+    if reads != task.reads:
+        raise InputError(
+            f"the model {source} reads {reads}, but --task {task.name} is about {task.reads}: choose another of the two"
+        )
+    if task.reads == "texts" and model.tokenizer is None:
+        raise InputError(f"the model {source} comes without tokenizer files, so no text can be read")
     return model
+
+
+def settle(configuration: dict[str, Any], model: Model) -> None:
+    """Fills in the settings whose default depends on the model.
+
+    Raises:
+        InputError: rows longer than the model's positions.
+    """
+    task, config = TASKS[configuration["task"]], model.config
+    if "max_length" in configuration:
+        from jaxft.data import check_max_length
+
+        wanted = configuration["max_length"]
+        configuration["max_length"] = (
+            min(task.options["max_length"], config.max_positions) if wanted is None else wanted
+        )
+        check_max_length(configuration["max_length"], max_positions=config.max_positions)
+    if "pooling" in configuration:
+        configuration["pooling"] = config.pooling
+    if "image_size" in configuration:
+        configuration["image_size"] = image_size(model, configuration["image_size"])
+    if configuration["settings"].get("target", ()) is None:
+        configuration["settings"] = {**configuration["settings"], "target": default_target(model.params)}
 
 
 def prepare(configuration: Mapping[str, Any], model: Model, *, steps: int) -> Recipe:
@@ -71,7 +113,6 @@ def prepare(configuration: Mapping[str, Any], model: Model, *, steps: int) -> Re
     """
     import jax
 
-    from jaxft.objectives import cross_entropy
     from jaxft.train import adamw, make_step, warmup_linear
     from jaxft.trees import fingerprint
 
@@ -80,10 +121,10 @@ def prepare(configuration: Mapping[str, Any], model: Model, *, steps: int) -> Re
         raise InputError(f"--accumulate {accumulate} needs at least that many steps, but the run has {steps}")
     schedule = warmup_linear(configuration["lr"], steps // accumulate, warmup=configuration["warmup"])
     optimizer = adamw(schedule, weight_decay=configuration["weight_decay"], accumulate=accumulate)
-    adapt = adaptation(configuration["method"], configuration["settings"], model.config)
-    step = make_step(model.apply, adapt, cross_entropy(), optimizer)
-    ids = np.zeros((1, 8), np.int32)
-    example = {"input_ids": ids, "attention_mask": ids + 1, "labels": ids[:, 0], "mask": ids[:, 0] == 0}
+    adapt = adaptation(configuration["method"], configuration["settings"], model.params)
+    task = TASKS[configuration["task"]]
+    step = make_step(model.apply, adapt, task.objective(), optimizer)
+    example = task.example(model, configuration, 1)
     frozen, state = step.init(jax.random.key(configuration["seed"]), model.params, example)
     base = fingerprint({name: leaf for name, leaf in model.params.items() if name != "head"})
     return Recipe(model, adapt, step, frozen, state, base)

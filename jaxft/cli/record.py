@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxft.cli.tasks import TASKS, Task
 from jaxft.errors import InputError
 from jaxft.files import atomic_file
 
@@ -56,9 +57,18 @@ class Record(NamedTuple):
     hardware: dict[str, Any]
 
     def identity(self) -> dict[str, Any]:
-        """What a run that resumes must share: everything but where the data lies, versions and hardware."""
+        """What a run that resumes must share: everything but where the data lies, versions and hardware.
+
+        A classification says nothing of its task, as in the checkpoints of runs made before there were others.
+        """
         data = {name: part["sha256"] for name, part in self.data.items()}
-        return {**self.configuration, "labels": list(self.labels), "steps": self.steps, "data": data}
+        told = {name: value for name, value in self.configuration.items() if (name, value) != ("task", "classify")}
+        return {**told, "labels": list(self.labels), "steps": self.steps, "data": data}
+
+    @property
+    def task(self) -> Task:
+        """Its task."""
+        return TASKS[self.configuration["task"]]
 
 
 def write_record(directory: Path, record: Record) -> None:
@@ -82,21 +92,24 @@ def read_record(directory: Path) -> Record:
         if content.pop("format") != _FORMAT:
             raise InputError(f"{path} is of another version of jaxft: read it with the version it names")
         record = Record(**content)
-        return record._replace(labels=tuple(record.labels))
+        configuration = {"task": "classify", **record.configuration}
+        if configuration["task"] not in TASKS:
+            raise InputError(f"{path} is of a task this version of jaxft does not know: {configuration['task']!r}")
+        return record._replace(configuration=configuration, labels=tuple(record.labels))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged ({error}): restore it from a copy") from error
 
 
-def describe_table(table: Table, truncated: int) -> dict[str, Any]:
+def describe_table(table: Table, truncated: int, read: Sequence[str]) -> dict[str, Any]:
     """Source, rows, cut rows, the columns that training reads and the sha256 of their content."""
     digest = hashlib.sha256()
-    columns = [name for name in ("text", "text_pair", "label") if name in table]
+    columns = [name for name in read if name in table]
     for name in columns:
         digest.update(json.dumps([name, [str(value) for value in table[name]]]).encode())
     path = Path(table.source)
-    source = str(path.absolute()) if path.is_file() else table.source
+    source = str(path.absolute()) if path.exists() else table.source
     return {
         "source": source,
         "rows": len(table),
@@ -112,6 +125,8 @@ def check_pairs(record: Record, table: Table) -> None:
     Raises:
         InputError: says which.
     """
+    if "text_pair" not in record.task.columns:
+        return
     trained, given = "text_pair" in record.data["train"]["columns"], "text_pair" in table
     if trained and not given:
         raise InputError(f"the run was trained on pairs of texts, but {table.source} has no column 'text_pair'")

@@ -14,6 +14,7 @@ from jaxft.files import atomic_file
 
 if TYPE_CHECKING:
     from jaxft.cli.rebuild import Trained
+    from jaxft.cli.record import Record
 
 Rows = Sequence[tuple[str, str]]
 
@@ -27,16 +28,17 @@ def results(out: Path, trained: Trained) -> Rows:
     share = counts.trained / counts.parameters
     rows = [("method", title(record.configuration))]
     if trained.metrics:
-        for name, value, interval in figure_rows(trained.metrics):
+        for name, value, interval in figure_rows(record.task, trained.metrics):
             rows.append((name, f"{value} (95 % interval {interval})" if interval else value))
     rows += [
         ("checkpoint that predicts", f"step {trained.step} of {record.steps} ({trained.chosen})"),
         ("trained parameters", f"{counts.trained:,} of {counts.parameters:,} ({share:.2%})"),
         ("rows", ", ".join(f"{name} {part['rows']:,}" for name, part in record.data.items())),
-        ("rows cut to --max-length", ", ".join(f"{name} {part['truncated']:,}" for name, part in record.data.items())),
-        ("training time", f"{_minutes(out):.1f} min"),
     ]
-    return rows
+    if "max_length" in record.configuration:
+        cut = ", ".join(f"{name} {part['truncated']:,}" for name, part in record.data.items())
+        rows.append(("rows cut to --max-length", cut))
+    return [*rows, ("training time", f"{_minutes(out):.1f} min")]
 
 
 def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]], rows: Rows) -> None:
@@ -50,7 +52,7 @@ def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]],
     """
     record = trained.record
     epochs = record.configuration["epochs"]
-    write_curve(out / "curve.png", history, per_epoch=record.steps // epochs, chosen=trained.step)
+    write_curve(out / "curve.png", history, task=record.task, per_epoch=record.steps // epochs, chosen=trained.step)
     settings = {**record.configuration, **record.configuration["settings"]}
     del settings["settings"]
     learned = (
@@ -62,7 +64,7 @@ def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]],
     parts = [
         f"# {title(record.configuration)} on {Path(record.data['train']['source']).name}",
         _table(("result", "value"), rows),
-        "![Training loss and evaluation accuracy over epochs](curve.png)",
+        f"![Training loss and {_measured(record)} over epochs](curve.png)",
         learned,
         "## Settings",
         _table(("setting", "value"), [(name, json.dumps(value)) for name, value in settings.items()]),
@@ -71,13 +73,18 @@ def write_report(out: Path, trained: Trained, history: Sequence[dict[str, Any]],
             ("rows of", "source", "rows", "sha256"),
             [(name, part["source"], f"{part['rows']:,}", part["sha256"][:16]) for name, part in record.data.items()],
         ),
-        f"Labels: {', '.join(record.labels)}. Base model without its head: sha256 `{record.base[:16]}`.",
+        (f"Labels: {', '.join(record.labels)}. " if record.labels else "")
+        + f"Base model without its head: sha256 `{record.base[:16]}`.",
         "## Machine and versions",
         _table(("part", "value"), [(name, _plain(value)) for name, value in record.hardware.items()]),
         _table(("package", "version"), list(record.versions.items())),
     ]
     with atomic_file(out / "report.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _measured(record: Record) -> str:
+    return f"evaluation {dict(record.task.figures)[record.task.best[0]]}"
 
 
 def _minutes(out: Path) -> float:

@@ -2,6 +2,6 @@
 
 from jaxft.generation.generate import Generated, generate
 from jaxft.generation.sampling import filtered, sample
-from jaxft.generation.text import complete, encode_prompts, reply
+from jaxft.generation.text import chat_prompts, complete, encode_prompts, reply
 
-__all__ = ["Generated", "complete", "encode_prompts", "filtered", "generate", "reply", "sample"]
+__all__ = ["Generated", "chat_prompts", "complete", "encode_prompts", "filtered", "generate", "reply", "sample"]

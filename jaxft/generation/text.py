@@ -122,6 +122,21 @@ def reply(model: Model, conversations: Sequence[Conversation], **options: Any) -
         >>> reply(ft.load_model("smollm2", task="lm"), [question], max_new_tokens=12)
         ['The capital of France is Paris.']
     """
+    return complete(model, chat_prompts(model, conversations), **options)
+
+
+def chat_prompts(model: Model, conversations: Sequence[Conversation]) -> list[str]:
+    """Conversations as texts up to where the assistant speaks, through the tokenizer's chat template.
+
+    Args:
+        model: whose tokenizer has a chat template.
+        conversations: lists of messages ``{"role": "user", "content": "…"}``.
+
+    Raises:
+        InputError: no chat template, a message that is none, or a conversation that the template refuses.
+    """
+    from jinja2 import TemplateError
+
     if not getattr(model.tokenizer, "chat_template", None):
         raise InputError("the model's tokenizer has no chat template: build the prompts yourself and call complete")
     for number, conversation in enumerate(conversations, start=1):
@@ -135,8 +150,10 @@ def reply(model: Model, conversations: Sequence[Conversation], **options: Any) -
                 f"conversation {number} must be a list of messages such as {{'role': 'user', 'content': '…'}}; "
                 f"got {conversation!r:.200}"
             )
-    prompts = [
-        model.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
-        for conversation in conversations
-    ]
-    return complete(model, prompts, **options)
+    try:
+        return [
+            model.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
+            for conversation in conversations
+        ]
+    except TemplateError as error:
+        raise InputError(f"the chat template refuses a conversation: {error}") from error

@@ -1,0 +1,74 @@
+"""What tasks over tokens share: their losses, and texts that a run writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxft.cli.inputs import buckets
+from jaxft.cli.tasks.task import Learned
+
+if TYPE_CHECKING:
+    from jaxft.data import Dataset, Table
+    from jaxft.types import Batch
+
+
+def token_figures(learned: Learned, rows: Table, dataset: Dataset) -> dict[str, float]:
+    """Perplexity, accuracy and cross-entropy of the labels of tokens; logits are large, so batches are small."""
+    from jaxft.data import eval_batches
+    from jaxft.train import evaluate
+
+    del rows
+    size, length = learned.configuration["batch_size"], learned.configuration["max_length"]
+    batches = eval_batches(dataset, batch_size=size, lengths=buckets(length))
+    return evaluate(learned.model.apply, learned.params, batches, task="lm")
+
+
+def row_losses(learned: Learned, batches: Iterable[Batch]) -> Iterator[tuple[float, int]]:
+    """For each row the sum of −log p over its labels, in nats, and how many there are."""
+    import jax.numpy as jnp
+
+    from jaxft.objectives import negative_log_likelihood
+    from jaxft.train import predict
+
+    def sums(params: Any, batch: Mapping[str, Any]) -> Any:
+        inputs = {name: value for name, value in batch.items() if name != "targets"}
+        targets = batch["targets"]
+        losses = negative_log_likelihood(learned.model.apply(params, inputs).logits, targets, targets >= 0)
+        return jnp.stack([losses.sum(axis=1), (targets >= 0).sum(axis=1).astype(jnp.float32)], axis=1)
+
+    renamed = ({**batch, "targets": batch["labels"]} for batch in batches)
+    for nll, tokens in predict(sums, learned.params, renamed):
+        yield float(nll), int(tokens)
+
+
+def written(learned: Learned, batches: Iterable[Batch], most: int) -> list[str]:
+    """The likeliest text that continues, or answers, every real row of batches of prompts.
+
+    Args:
+        learned: what writes.
+        batches: with ``input_ids`` and ``attention_mask``.
+        most: tokens a text may get.
+    """
+    import numpy as np
+
+    from jaxft.generation import generate
+
+    texts = []
+    for batch in batches:
+        prompts = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        found = generate(learned.model, prompts, params=learned.params, max_new_tokens=most)
+        kept = found.lengths - found.stopped
+        for row in np.flatnonzero(batch.get("mask", np.ones(len(kept), bool))):
+            texts.append(learned.model.tokenizer.decode(found.tokens[row, : kept[row]], skip_special_tokens=True))
+    return texts
+
+
+def prompt_batches(learned: Learned, prompts: Sequence[str], most: int) -> Iterator[tuple[Batch, int]]:
+    """Prompts as batches, each with the tokens that may follow them: so many, or what the model has room for."""
+    from jaxft.generation import encode_prompts
+
+    size = learned.configuration["batch_size"]
+    for start in range(0, len(prompts), size):
+        batch = encode_prompts(learned.model, prompts[start : start + size])
+        yield batch, max(1, min(most, learned.model.config.max_positions - batch["input_ids"].shape[1]))
