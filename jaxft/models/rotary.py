@@ -53,7 +53,12 @@ def rotary_from_hf(raw: Mapping[str, Any], *, theta: float = 10000.0) -> RotaryS
         InputError: a kind of scaling that is not supported, or one without its numbers.
     """
     scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    base = float(scaling.get("rope_theta", raw.get("rope_theta", theta)))
+    if not isinstance(scaling, Mapping):
+        raise InputError(f"rope_parameters in config.json must be an object with rope_theta; got {scaling!r}")
+    base = scaling.get("rope_theta", raw.get("rope_theta", theta))
+    if type(base) not in (int, float) or not 0 < base < math.inf:
+        raise InputError(f"rope_theta in config.json must be a number above 0; got {base!r}")
+    base = float(base)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in SCALINGS:
         raise InputError(f"rope scaling must be one of {', '.join(SCALINGS)}; config.json says {kind!r}")

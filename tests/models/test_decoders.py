@@ -237,6 +237,8 @@ REFUSED = {
     "heads": ("gpt2_lm", {"n_head": 7}, "n_embd 24 is not a multiple of n_head 7"),
     "afn": ("gpt1_lm", {"afn": "mish"}, "afn must be one of"),
     "rotary": ("llama_lm", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+    "rotary object": ("llama_lm", {"rope_parameters": "linear"}, "an object with rope_theta; got 'linear'"),
+    "rotary base": ("llama_lm", {"rope_parameters": {"rope_theta": "big"}}, "a number above 0; got 'big'"),
     "part": ("llama_lm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     "odd": ("qwen3_lm", {"head_dim": 9}, "head_dim 9 is odd"),
     "groups": (
