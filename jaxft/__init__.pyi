@@ -10,9 +10,13 @@ from .adapt import merge as merge
 from .adapt import summary as summary
 from .adapt import tune as tune
 from .errors import InputError as InputError
+from .generation import complete as complete
+from .generation import generate as generate
+from .generation import reply as reply
 from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
+from .models import warm_start as warm_start
 from .objectives import combine as combine
 from .objectives import cross_entropy as cross_entropy
 from .objectives import mean_squared_error as mean_squared_error

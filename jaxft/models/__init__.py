@@ -5,5 +5,6 @@ from __future__ import annotations
 from jaxft.models.config import ModelConfig
 from jaxft.models.load import load_model, save_model
 from jaxft.models.nnx import from_nnx
+from jaxft.models.warm import warm_start
 
-__all__ = ["ModelConfig", "from_nnx", "load_model", "save_model"]
+__all__ = ["ModelConfig", "from_nnx", "load_model", "save_model", "warm_start"]
