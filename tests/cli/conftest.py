@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from jaxft.cli import main
 
@@ -40,14 +43,6 @@ def jaxft(capsys):
 
 def write_model(directory, seed=0, positions=24):
     """A Hugging Face directory: two layers of sixteen, random weights, a vocabulary of a few words."""
-    from safetensors.numpy import save_file
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    from jaxft.models.config import Request
-    from jaxft.models.families import entries, family_of
-    from jaxft.models.family import config_from_hf
-
     raw = {
         "model_type": "bert",
         "max_position_embeddings": positions,
@@ -57,19 +52,8 @@ def write_model(directory, seed=0, positions=24):
         "vocab_size": len(SPECIAL) + len(WORDS),
         "intermediate_size": 32,
     }
-    directory.mkdir(parents=True)
-    (directory / "config.json").write_text(json.dumps(raw))
-    rng = np.random.default_rng(seed)
-    config = config_from_hf(family_of(raw), raw, Request("features"))
-    arrays = {}
-    for entry in entries(config):
-        shape = tuple(reversed(entry.shape)) if entry.transpose else entry.shape
-        spread = 0.0 if entry.path.endswith(("bias", "scale")) else 0.3
-        arrays[entry.name] = (rng.normal(0, 1, shape) * spread + entry.path.endswith("scale")).astype(np.float32)
-    save_file(arrays, directory / "model.safetensors", metadata={"format": "pt"})
-    ids = {word: index for index, word in enumerate((*SPECIAL, *WORDS))}
-    words = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    write_weights(directory, raw, "features", seed)
+    words = word_tokenizer()
     words.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -77,6 +61,34 @@ def write_model(directory, seed=0, positions=24):
         tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(directory)
     return directory
+
+
+def write_weights(directory, raw, task, seed=0):
+    """A ``config.json`` and random weights for it; norms start as those that change nothing."""
+    from jaxft.models.config import Request
+    from jaxft.models.families import family_of, file_entries
+    from jaxft.models.family import config_from_hf
+    from jaxft.models.keys import write_arrays
+
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(raw))
+    rng = np.random.default_rng(seed)
+    entries = file_entries(config_from_hf(family_of(raw), raw, Request(task)))
+    one, none = ("scale", "var"), ("bias", "mean")
+    arrays = {
+        entry.path: np.full(entry.shape, float(entry.path.endswith(one)))
+        if entry.path.endswith((*one, *none))
+        else rng.normal(0, 0.3, entry.shape)
+        for entry in entries
+    }
+    save_file(write_arrays(entries, arrays, ""), directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def word_tokenizer():
+    """A token for each word, and for each of the special ones."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*SPECIAL, *WORDS))}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return words
 
 
 def write_table(path, rows, seed):

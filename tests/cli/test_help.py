@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-COMMANDS = [(), ("finetune",), ("predict",), ("evaluate",), ("export",), ("assets",), ("assets", "fetch")]
+COMMANDS = [
+    (),
+    ("finetune",),
+    ("predict",),
+    ("evaluate",),
+    ("generate",),
+    ("export",),
+    ("assets",),
+    ("assets", "fetch"),
+]
 HEAVY = {
     "jax",
     "flax",

@@ -21,15 +21,20 @@ FIGURES = (("perplexity", "perplexity"), ("accuracy", "accuracy of tokens"), ("l
 
 
 def _read(source: str, labelled: bool) -> Table:
+    del labelled
+    return read_texts(source)
+
+
+def read_texts(source: str) -> Table:
+    """The texts of a table, or the documents of a plain text file."""
     from jaxft.data import read_table
 
-    del labelled
     if source.lower().endswith(".txt"):
-        return read_documents(Path(source))
+        return _documents(Path(source))
     return read_table(source, require=("text",))
 
 
-def read_documents(path: Path) -> Table:
+def _documents(path: Path) -> Table:
     """The documents of a plain text file: what stands between blank lines."""
     from jaxft.data import Table
 
