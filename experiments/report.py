@@ -35,9 +35,12 @@ class Point(NamedTuple):
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:
-    """Options of the command line: a tuple becomes an option with several values."""
+    """Options of the command line: a tuple becomes an option with several values, a bool one without."""
     words = []
     for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+            continue
         several = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
         words += [f"--{name.replace('_', '-')}", *several]
     return words
@@ -61,7 +64,7 @@ def trained_parameters(delta: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(delta))
 
 
-def step_milliseconds(step: ft.Step, frozen: Any, state: Any, batches: ft.data.Batches, repeats: int = 10) -> float:
+def step_milliseconds(step: ft.Step, frozen: Any, state: Any, batches: Any, repeats: int = 10) -> float:
     """Median time of so many steps, compilation left out; the state is used up."""
     update, times = jax.jit(step.update, donate_argnums=1), []
     for index in range(repeats + 1):
@@ -93,9 +96,17 @@ def mean_accuracy(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
     return correct / total, *wilson_interval(round(correct), total)
 
 
+def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The runs that agree in all of these, in order of appearance."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
 def by_method(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The runs of each method."""
-    return {key: [row for row in rows if row["method"] == key] for key in dict.fromkeys(row["method"] for row in rows)}
+    return {method: own for (method,), own in grouped(rows, "method").items()}
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,0 +1,207 @@
+"""Can a small encoder learn yes/no questions about a passage, and how much of it must learn for that?
+
+MiniLM on BoolQ, as pairs of question and passage (each with its own token type), mean pooling: 3,200 of the 9,427
+training rows, two epochs, batch 32, at most 128 tokens (the longer text, the passage, is cut first; about half of
+the pairs are), AdamW with linear warm-up over 10 % of the steps and linear decay. Measured on all 3,270 development
+rows, beside the answer "yes" to everything.
+
+    python experiments/boolq_pairs.py                                             about ten minutes on two quiet cores
+    python experiments/boolq_pairs.py --rows 800 --methods head lora --name quick
+
+The learning rates were chosen between two by the loss on 480 training rows that no run learns from, after one epoch
+over 1,600 others; the development rows took no part. The command, with its own table:
+
+    python experiments/boolq_pairs.py --validate --rate-factors 1 3 --rows 1600 --epochs 1 --name boolq_pairs_rates
+
+Result: experiments/results/NAME.md, NAME.csv with every figure of every run, and NAME.png.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+
+import jaxft as ft
+from experiments import report
+from jaxft.metrics import classification_metrics
+
+HELD_OUT = 480
+
+
+class Method(NamedTuple):
+    """One row of the table: its name, what learns, and the peak learning rate."""
+
+    name: str
+    adaptation: ft.Adaptation
+    rate: float
+
+
+METHODS = {
+    "head": Method("head only", ft.tune("head/**"), 1e-2),
+    "top": Method("top two layers", ft.tune(["encoder/layer_{4,5}/**", "head/**"]), 1e-4),
+    "lora": Method(
+        "LoRA, rank 8",
+        ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
+        1e-3,
+    ),
+    "full": Method("full fine-tuning", ft.full(), 5e-5),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The comparison.
+
+    Attributes:
+        methods: which rows of the table.
+        rows: training rows, the first so many of a fixed order.
+        epochs: passes over them.
+        seeds: one run each, for the head, the order of the rows and the dropout.
+        rate_factors: one run each: what the method's learning rate is multiplied by.
+        validate: measure on the last 480 rows of the fixed order of training rows, not on the development rows.
+        batch_size: rows a step.
+        max_length: tokens a pair.
+        name: of the files in experiments/results; when empty, the first method, seed and factor run in this process,
+            which prints a line of JSON and writes nothing.
+    """
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    rows: int = 3200
+    epochs: int = 2
+    seeds: tuple[int, ...] = (0,)
+    rate_factors: tuple[float, ...] = (1.0,)
+    validate: bool = False
+    batch_size: int = 32
+    max_length: int = 128
+    name: str = "boolq_pairs"
+
+
+def tables(config: Config) -> tuple[ft.data.Table, ft.data.Table]:
+    """The rows to learn from and those to measure on."""
+    pairs = ft.data.boolq()
+    order = np.random.default_rng(0).permutation(len(pairs.train)).tolist()
+    train = pairs.train.take(order[:-HELD_OUT][: config.rows])
+    return train, pairs.train.take(order[-HELD_OUT:]) if config.validate else pairs.test
+
+
+def run(config: Config, key: str, seed: int, factor: float) -> dict[str, Any]:
+    """Trains one method with one seed and rate, and measures it."""
+    ft.enable_compile_cache()
+    method = METHODS[key]
+    model = ft.load_model("minilm", task="classify", labels=["no", "yes"], seed=seed)
+    labels = ft.data.Vocabulary(("no", "yes"))
+    train, test = (
+        ft.data.tokenise(model.tokenizer, table, max_length=config.max_length, labels=labels.ids(table))
+        for table in tables(config)
+    )
+    lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
+    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
+    steps = config.epochs * batches.steps_per_epoch
+    schedule = ft.warmup_linear(method.rate * factor, steps)
+    step = ft.make_step(model.apply, method.adaptation, ft.cross_entropy(), ft.adamw(schedule))
+    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
+    start = time.perf_counter()
+    state = ft.fit(step, frozen, state, batches, steps=steps, progress=False).state
+    minutes = (time.perf_counter() - start) / 60
+
+    params = method.adaptation.bind(frozen.model, state.delta)
+    scores = ft.evaluate(model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=lengths))
+    full_length = ft.data.batches(train, batch_size=config.batch_size, seed=0)
+    return {
+        "method": key,
+        "seed": seed,
+        "rate": method.rate * factor,
+        **scores,
+        "correct": round(scores["accuracy"] * len(test)),
+        "train_rows": len(train),
+        "train_cut": train.truncated,
+        "test_rows": len(test),
+        "trained": report.trained_parameters(state.delta),
+        "step_ms": report.step_milliseconds(step, frozen, state, full_length),
+        "memory_mib": report.peak_mebibytes(),
+        "minutes": minutes,
+    }
+
+
+def majority(config: Config) -> dict[str, float]:
+    """The figures of the more frequent training answer, given to every row."""
+    labels = ft.data.Vocabulary(("no", "yes"))
+    train, test = (labels.ids(table) for table in tables(config))
+    logits = np.tile(np.eye(2)[np.bincount(train).argmax()], (len(test), 1))
+    return classification_metrics(logits, test)
+
+
+def table(rows: list[dict[str, Any]], baseline: dict[str, float]) -> str:
+    """The Markdown table: figures are means over seeds, the interval is Wilson's for one set of rows."""
+    names = ("method", "learning rate", "accuracy", "95 % interval", "F1 of yes", "macro F1", "MCC", "cross-entropy")
+    interval = f"{baseline['accuracy_low']:.3f} – {baseline['accuracy_high']:.3f}"
+    figures = (f"{baseline[name]:.3f}" for name in ("f1_positive", "f1", "mcc"))
+    lines = [("always yes", "–", f"{baseline['accuracy']:.3f}", interval, *figures, "–", "0", "–", "–", "–")]
+    for own in report.grouped(rows, "method", "rate").values():
+        accuracy, low, high = report.mean_accuracy(own)
+        figures = (f"{np.mean([row[name] for row in own]):.3f}" for name in ("f1_positive", "f1", "mcc", "loss"))
+        step, memory, minutes = (
+            float(np.median([row[name] for row in own])) for name in ("step_ms", "memory_mib", "minutes")
+        )
+        costs = (f"{own[0]['trained']:,}", f"{step:.0f} ms", f"{memory:,.0f} MiB", f"{minutes:.1f} min")
+        shares = (f"{accuracy:.3f}", f"{low:.3f} – {high:.3f}")
+        lines.append((METHODS[own[0]["method"]].name, f"{own[0]['rate']:.2g}", *shares, *figures, *costs))
+    return report.markdown_table((*names, "trained parameters", "step", "peak memory", "training"), lines)
+
+
+def page(config: Config, rows: list[dict[str, Any]], figures: str, where: str) -> str:
+    """The page written to experiments/results."""
+    first = rows[0]
+    measured = "training rows that no run learns from" if config.validate else "development rows"
+    return (
+        f"# Yes/no questions about a passage\n\n`{report.command(__file__, config)}`\n\n"
+        f"MiniLM on BoolQ's pairs of question and passage: {first['train_rows']:,} training rows, {config.epochs} "
+        f"epoch{'s' * (config.epochs > 1)}, batch {config.batch_size}, at most {config.max_length} tokens "
+        f"({first['train_cut']:,} of the training pairs are cut), seeds {', '.join(map(str, config.seeds))}. "
+        f"Measured on {first['test_rows']:,} {measured}, whose 95 % interval is that of the accuracy. The step is "
+        f"the median of ten at the full length, the memory the largest of the whole process.\n\n"
+        f"{figures}\n\n{where}\n\n![accuracy against trained parameters]({config.name}.png)\n"
+    )
+
+
+def main(config: Config) -> None:
+    """Runs every method, seed and rate, prints the table and writes it with its picture."""
+    if unknown := set(config.methods) - set(METHODS):
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
+    if not config.name:
+        print(json.dumps(run(config, config.methods[0], config.seeds[0], config.rate_factors[0])))
+        return
+    rows, where, baseline = [], report.machine(), majority(config)
+    for method in config.methods:
+        for seed in config.seeds:
+            for factor in config.rate_factors:
+                print(f"{METHODS[method].name}, seed {seed}, learning rate × {factor:g}", file=sys.stderr)
+                one = {"methods": (method,), "seeds": (seed,), "rate_factors": (factor,), "name": ""}
+                rows.append(report.in_own_process(__file__, vars(config) | one))
+    report.RESULTS.mkdir(exist_ok=True)
+    figures = table(rows, baseline)
+    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows, figures, where))
+    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
+    points = [
+        report.Point(METHODS[own[0]["method"]].name, own[0]["trained"], *report.mean_accuracy(own))
+        for own in report.grouped(rows, "method", "rate").values()
+    ]
+    report.parameters_picture(
+        points,
+        report.RESULTS / f"{config.name}.png",
+        title="MiniLM on BoolQ",
+        figure_name="accuracy",
+        baseline=("always yes", baseline["accuracy"]),
+    )
+    print(f"{figures}\n\n{where}\n{report.RESULTS / config.name}.md, .csv and .png")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
