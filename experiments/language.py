@@ -1,0 +1,152 @@
+"""What the experiments with SmolLM2 share: LoRA on next tokens, losses of each token, and their tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxft as ft
+from jaxft.metrics import perplexity
+from jaxft.objectives import negative_log_likelihood
+from jaxft.weights import lift
+
+IGNORED = -100
+LORA = ["**/attention/{query,key,value,output}/kernel", "**/feed_forward/{up,gate,down}/kernel"]
+"""All matrices of every layer."""
+
+
+class Run(NamedTuple):
+    """What a fine-tuning ends with.
+
+    Attributes:
+        params: the adapted model's.
+        trained: how many numbers learned.
+        history: of the losses.
+        minutes: of training, its evaluations on the dev rows included.
+        step_seconds: the median time of a step.
+    """
+
+    params: Any
+    trained: int
+    history: list[dict[str, Any]]
+    minutes: float
+    step_seconds: float
+
+
+class Losses(NamedTuple):
+    """Of the tokens of a data set.
+
+    Attributes:
+        nll: −log p of each label, ``[rows, length]``; zero where nothing counts.
+        labels: ``[rows, length]``.
+    """
+
+    nll: np.ndarray
+    labels: np.ndarray
+
+
+def finetune(
+    model: ft.Model,
+    rows: ft.data.Dataset,
+    dev: ft.data.Dataset,
+    *,
+    rank: int,
+    rate: float,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    evaluate_every: int,
+) -> Run:
+    """Trains LoRA on the labels of packed rows, with the perplexity of the dev rows beside the loss."""
+    adaptation = ft.lora(LORA, rank=rank, alpha=2.0 * rank)
+    step = ft.make_step(model.apply, adaptation, ft.cross_entropy(), ft.adamw(ft.warmup_linear(rate, steps)))
+    batches = ft.data.batches(rows, batch_size=batch_size, seed=seed)
+    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
+    held_out = ft.data.eval_batches(dev, batch_size=batch_size)
+
+    def evaluation(frozen: Any, state: Any) -> dict[str, float]:
+        params = adaptation.bind(frozen.model, state.delta)
+        return ft.evaluate(model.apply, params, held_out, task="lm")
+
+    times = Clock(batches)
+    start = time.perf_counter()
+    result = ft.fit(
+        step,
+        frozen,
+        state,
+        times,
+        steps=steps,
+        evaluate=evaluation,
+        evaluate_every=evaluate_every,
+        log_every=evaluate_every,
+    )
+    return Run(
+        adaptation.bind(frozen.model, result.state.delta),
+        sum(leaf.size for leaf in jax.tree.leaves(result.state.delta)),
+        result.history,
+        (time.perf_counter() - start) / 60,
+        times.step_seconds(),
+    )
+
+
+class Clock:
+    """Batches that note when each is asked for: between two of them lies a step, once a few are under way."""
+
+    def __init__(self, batches: ft.data.Batches) -> None:
+        self._batches = batches
+        self._asked: list[float] = []
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        self._asked.append(time.perf_counter())
+        return self._batches[step]
+
+    def step_seconds(self) -> float:
+        """The median time between two batches."""
+        return float(np.median(np.diff(self._asked)))
+
+
+def token_nll(model: ft.Model, params: Any, batches: Iterable[dict[str, Any]]) -> Losses:
+    """−log p of every label, on the host."""
+    apply = lift(model.apply)
+
+    @jax.jit
+    def losses(params: Any, batch: dict[str, Any]) -> jax.Array:
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "mask")}
+        labels = jnp.asarray(batch["labels"])
+        return negative_log_likelihood(apply(params, inputs).logits, labels, labels != IGNORED)
+
+    found, labels = [], []
+    for batch in batches:
+        found.append(np.asarray(losses(params, batch))[batch["mask"]])
+        labels.append(batch["labels"][batch["mask"]])
+    return Losses(np.concatenate(found), np.concatenate(labels))
+
+
+def figure(losses: Losses, counts: np.ndarray | None = None, draws: int = 2000) -> tuple[float, float, float]:
+    """The perplexity of the labels that count, and its 95 % interval when rows are drawn with replacement."""
+    chosen = losses.labels != IGNORED if counts is None else counts
+    sums, tokens = np.where(chosen, losses.nll, 0).sum(axis=1), chosen.sum(axis=1)
+    rows = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
+    drawn = np.exp(sums[rows].sum(axis=1) / tokens[rows].sum(axis=1))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return perplexity(float(sums.sum()), int(tokens.sum())), float(low), float(high)
+
+
+def shown(value: tuple[float, float, float]) -> str:
+    """A perplexity with its interval."""
+    return f"{value[0]:.2f} ({value[1]:.2f} – {value[2]:.2f})"
+
+
+def cell(text: str) -> str:
+    """A text that fits a cell of a Markdown table."""
+    return " / ".join(part.strip() for part in text.splitlines() if part.strip()).replace("|", "\\|") or "(nothing)"
+
+
+def curve(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Steps and the perplexity of the dev rows."""
+    return [(f"{line['step']}", f"{line['eval/perplexity']:.2f}") for line in history if "eval/perplexity" in line]
