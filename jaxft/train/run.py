@@ -17,6 +17,7 @@ from jaxft.train.recorder import Recorder
 from jaxft.train.stops import NonFiniteLoss, TrainingStopped
 from jaxft.types import Batch, Metrics, StepFrozen, TrainState
 
+_IGNORED = -100
 _LAG = 4
 """Steps that may be under way before the metrics of the oldest are read."""
 
@@ -54,14 +55,14 @@ class Run:
         self._metrics, self._timings, self._checkpoints = metrics, timings, checkpoints
         self._log_every, self._steps = log_every, steps
         self._best = None if checkpoints is None else checkpoints.best_value()
-        self._pending: deque[tuple[int, Metrics]] = deque()
+        self._pending: deque[tuple[int, Metrics, list[np.ndarray]]] = deque()
         self._clock = (self.done, time.monotonic())
 
     def advance(self, batch: Batch) -> None:
         """Starts one update and reads the metrics of the one a few steps back."""
         self.state, metrics = self._update(self._frozen, self.state, batch)
         self.done += 1
-        self._pending.append((self.done, metrics))
+        self._pending.append((self.done, metrics, _labels(batch)))
         self._read(leave=_LAG)
 
     def settle(self) -> None:
@@ -114,15 +115,15 @@ class Run:
 
     def _read(self, leave: int) -> None:
         while len(self._pending) > leave:
-            step, metrics = self._pending.popleft()
+            step, metrics, labels = self._pending.popleft()
             values = {name: _scalar(name, value) for name, value in jax.device_get(metrics).items()}
-            self._check(step, values)
+            self._check(step, values, labels)
             self.loss = values["loss"]
             if step % self._log_every == 0 or step == self._steps:
                 self._metrics.write(step, values)
                 self._time(step)
 
-    def _check(self, step: int, values: Mapping[str, Any]) -> None:
+    def _check(self, step: int, values: Mapping[str, Any], labels: list[np.ndarray]) -> None:
         if "loss" not in values:
             raise InputError(
                 f"a step's metrics must hold its loss, but they hold only {', '.join(values) or 'nothing'}"
@@ -130,10 +131,11 @@ class Run:
         wrong = {name: values[name] for name in ("loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))}
         if wrong:
             said = " and ".join(f"the {name} is {value}" for name, value in wrong.items())
+            hint = _hint(labels) if math.isnan(values["loss"]) else ""
             raise self.stopped(
                 NonFiniteLoss,
                 f"{said} at step {step}",
-                "lower the learning rate, clip the gradient, or look at the batch of that step",
+                "lower the learning rate, clip the gradient, or look at the batch of that step" + hint,
                 step,
             )
 
@@ -142,6 +144,21 @@ class Run:
         self._clock = (step, now)
         seconds = now - before[1]
         self._timings.write(step, {"seconds": seconds, "steps_per_second": (step - before[0]) / max(seconds, 1e-9)})
+
+
+def _labels(batch: Batch) -> list[np.ndarray]:
+    """The labels of a batch and its views that are whole numbers on the host."""
+    parts = [batch, *(part for part in batch.values() if isinstance(part, Mapping))]
+    found = [part["labels"] for part in parts if isinstance(part.get("labels"), np.ndarray)]
+    return [labels[labels != _IGNORED] for labels in found if labels.dtype.kind in "iu"]
+
+
+def _hint(labels: list[np.ndarray]) -> str:
+    """What a label that is none of the outputs, which makes the loss NaN, would show in."""
+    ends = [f"from {held.min()} to {held.max()}" for held in labels if held.size]
+    if not ends:
+        return ""
+    return f", whose labels run {' and '.join(ends)}: one that is no output of the model makes the loss nan"
 
 
 def _scalar(name: str, value: Any) -> float:

@@ -85,6 +85,16 @@ def test_metrics_are_read_late():
     assert 21 < max(seen) < 30
 
 
+def test_a_label_that_is_no_class_is_pointed_at():
+    class Mislabelled(LinearBatches):
+        def __getitem__(self, step):
+            batch = super().__getitem__(step)
+            return batch | {"labels": np.where(np.arange(len(batch["labels"])) == step, 7, batch["labels"])}
+
+    with pytest.raises(NonFiniteLoss, match=r"the batch of that step, whose labels run from 0 to 7: one that is no"):
+        fit(*begin(), Mislabelled(), steps=10, progress=False)
+
+
 @pytest.mark.parametrize("spoilt", [0, 9, 10, 25])
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, spoilt):
     with pytest.raises(
