@@ -31,6 +31,8 @@ def write_adapter(out: Path, trained: Trained, *, replace: bool = False) -> None
             f"the PEFT layout holds LoRA updates, but the run trained with --method {configuration['method']}: "
             "export it with --format merged"
         )
+    if trained.state.stats is not None:
+        raise InputError("the PEFT layout has no place for updates of convolutions: export them with --format merged")
     with atomic_directory(out, replace=replace) as temporary:
         save_adapter(
             temporary,
