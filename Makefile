@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench docs constraints clean
+.PHONY: help setup demo test test-all check format bench parity docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ format: $(READY) ## format the code and apply the safe lint fixes
 
 bench: $(READY) ## step time, throughput, memory and compiled FLOPs of each method
 	$(BIN)/python bench/run.py
+
+parity: $(READY) ## how far every model family is from its reference
+	$(BIN)/python -m bench.parity
 
 docs: $(READY) ## the documentation as HTML, in build/site
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site

@@ -1,4 +1,4 @@
-"""How far every family is from Hugging Face transformers: python -m bench.parity [--no-write].
+"""How far every family is from Hugging Face transformers: make parity, or python -m bench.parity [--no-write].
 
 Every golden directory is loaded and run on the inputs that transformers ran on. The table is printed and written to
 docs/parity.md.
@@ -25,7 +25,7 @@ INTRODUCTION = """# Parity
 
 Every family equals its reference. The golden files in `tests/golden` hold small random models, odd in every size, with
 what Hugging Face transformers 5.23 on PyTorch 2.13 computed from them (`tests/golden/make_families.py`).
-`python -m bench.parity` loads each directory, runs it on the same inputs in float32 and writes this table: the largest
+`make parity` loads each directory, runs it on the same inputs in float32 and writes this table: the largest
 absolute difference of the logits and of all hidden states at tokens that are no padding, the largest value among them,
 and how many of the greedily generated tokens are the same. EfficientNet-Lite0 is compared on its published weights with
 the reference package `efficientnet_lite_pytorch` 0.1.0.
