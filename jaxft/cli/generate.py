@@ -125,9 +125,9 @@ def _writer(source: str | None, run: Path | None) -> _Writer:
 def _load(source: str) -> Model:
     from jaxft.models import load_model
     from jaxft.models.families import family_of
-    from jaxft.models.hub import read_config, resolve
+    from jaxft.models.pretrained import find_pretrained
 
-    family = family_of(read_config(resolve(source)))
+    family = family_of(find_pretrained(source).raw)
     task = next((task for task in ("lm", "seq2seq") if task in family.tasks), None)
     if task is None:
         raise InputError(f"{source} is a {family.model_type} model, which writes no text: choose a decoder or a T5")
