@@ -36,7 +36,7 @@ def generate(
     """Continue prompts, reply to them, or answer them with a sequence-to-sequence model.
 
     Args:
-        model: Asset ("smollm2"), directory or hub id; with --run, where its base model is now.
+        model: Asset ("smollm2"), directory, GGUF file or hub id; with --run, where its base model is now.
         run: Directory of a run whose task is lm, chat or seq2seq, or an adapter in the layout of PEFT (with --model).
         prompt: Texts to begin with.
         data: File of prompts in place of --prompt: a table with a column text, a .txt file of documents between blank
@@ -125,9 +125,12 @@ def _writer(source: str | None, run: Path | None) -> _Writer:
 def _load(source: str) -> Model:
     from jaxft.models import load_model
     from jaxft.models.families import family_of
-    from jaxft.models.pretrained import find_pretrained
+    from jaxft.models.hub import read_config, resolve
 
-    family = family_of(find_pretrained(source).raw)
+    path = resolve(source)
+    if not (path / "config.json").is_file():  # a GGUF file holds a decoder, and reading it takes a while
+        return load_model(source, task="lm")
+    family = family_of(read_config(path))
     task = next((task for task in ("lm", "seq2seq") if task in family.tasks), None)
     if task is None:
         raise InputError(f"{source} is a {family.model_type} model, which writes no text: choose a decoder or a T5")

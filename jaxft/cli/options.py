@@ -32,7 +32,7 @@ class Options:
     """Options of a training run."""
 
     model: str
-    """Asset ("minilm"), directory with config.json and safetensors, or hub id ("owner/name")."""
+    """Asset ("minilm"), directory with config.json and safetensors, GGUF file, or hub id ("owner/name")."""
     task: Literal["classify", "regress", "tag", "spans", "lm", "chat", "seq2seq", "images"] = "classify"
     """What is learned: classify and regress texts or pairs of texts, tag words, find spans that answer questions,
     lm: continue texts, chat: reply, seq2seq: write a text from another, images: classify images."""
@@ -192,7 +192,7 @@ class Options:
 def located(model: str) -> str:
     """A model's source as it will be found from any working directory."""
     path = Path(model).expanduser()
-    return str(path.absolute()) if model not in ASSETS and path.is_dir() else model
+    return str(path.absolute()) if model not in ASSETS and path.exists() else model
 
 
 def _flag(name: str) -> str:

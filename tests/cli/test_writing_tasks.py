@@ -7,6 +7,7 @@ import json
 import math
 import random
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -233,3 +234,21 @@ def test_what_cannot_be_generated(run, jaxft, decoder, inputs, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
     check_refusal(jaxft(*words, "--data", empty), "is empty")
+
+
+def test_a_damaged_gguf(jaxft, finetune_words, documents, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.gguf").write_bytes(b"GGUF" + bytes(40))
+    words = finetune_words(tmp_path / "run", task="lm", model=tmp_path / "model", train=documents, eval=None)
+    check_refusal(jaxft(*words), "model.gguf is damaged, truncated or no GGUF file")
+    check_refusal(jaxft("generate", "--model", tmp_path / "model", "--prompt", "a"), "is damaged, truncated")
+
+
+def test_a_vocabulary_larger_than_the_embedding(jaxft, decoder, tmp_path):
+    large = tmp_path / "large"
+    shutil.copytree(decoder, large)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(large)
+    tokenizer.add_tokens(["more"])
+    tokenizer.save_pretrained(large)
+    ended = jaxft("generate", "--model", large, "--prompt", "a")
+    check_refusal(ended, f"has {len(SPECIAL + WORDS) + 1} tokens but the model embeds {len(SPECIAL + WORDS)}")
