@@ -13,6 +13,7 @@ from .errors import InputError as InputError
 from .generation import complete as complete
 from .generation import generate as generate
 from .generation import reply as reply
+from .models import extend_vocabulary as extend_vocabulary
 from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
