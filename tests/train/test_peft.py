@@ -309,3 +309,12 @@ def test_an_adapter_of_another_pooling_says_which():
     features = ft.load_model(BASE, task="features").params
     with pytest.raises(ft.InputError, match=r"classifier.bias.*load the model with a head"):
         ft.load_adapter(ROOM / "ours_mean", features)
+
+
+def test_a_part_of_a_fused_array_has_no_adapter(tmp_path: Path):
+    model = ft.load_model(ROOM.parent / "gpt2_lm", task="lm")
+    adaptation = ft.lora("**/attention/query/kernel", rank=2)
+    frozen, delta = adaptation.init(jax.random.key(0), model.params)
+    with pytest.raises(ft.InputError, match=r"one of 3 parts of 'transformer\.h\.0\.attn\.c_attn\.weight'.*save_model"):
+        ft.save_adapter(tmp_path / "adapter", adaptation, frozen, delta, config=model.config)
+    assert not (tmp_path / "adapter").exists()
