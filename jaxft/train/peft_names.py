@@ -44,8 +44,8 @@ def named_entries(shapes: Shapes, config: ModelConfig | None) -> list[Entry]:
     found = [_own(path, shape) for path, shape in shapes.items()] if config is None else file_entries(config)
     if fused := next((entry for entry in found if entry.parts > 1), None):
         raise InputError(
-            f"{fused.path!r} is one of {fused.parts} parts of {fused.name!r} in Hugging Face's files, and the PEFT layout "
-            "has no adapter for a part: merge the adapter and write the whole model with jaxft.save_model"
+            f"{fused.path!r} is one of {fused.parts} parts of {fused.name!r} in Hugging Face's files, and the PEFT "
+            "layout has no adapter for a part: merge the adapter and write the whole model with jaxft.save_model"
         )
     by_name: dict[str, str] = {}
     for entry in found:
