@@ -13,9 +13,9 @@ Two baselines read no model: the first sentence of the passage, and a span of 1 
 The learning rates were chosen between two by the F1 on the questions about every fifth training passage, after three
 epochs over those about the others; the test questions took no part. The command, with its own table:
 
-    python experiments/disflqa_spans.py --validate --rate-factors 1 3 --epochs 3 --name disflqa_spans_rates
+    python experiments/disflqa_spans.py --validate --epochs 3 --name disflqa_spans_rates
 
-Result: experiments/results/NAME.md, NAME.csv with every figure of every run, and NAME.png.
+Result: experiments/results/NAME.md, NAME.csv with every figure of every run and, but for --validate, NAME.png.
 """
 
 from __future__ import annotations
@@ -39,21 +39,23 @@ LONGEST_RANDOM = 8
 
 
 class Method(NamedTuple):
-    """One row of the table: its name, what learns, and the peak learning rate."""
+    """One row of the table: its name, what learns, the peak learning rates to choose from, and the one chosen."""
 
     name: str
     adaptation: ft.Adaptation
+    candidates: tuple[float, float]
     rate: float
 
 
 METHODS = {
-    "head": Method("head only", ft.tune("head/**"), 1e-2),
+    "head": Method("head only", ft.tune("head/**"), (1e-2, 3e-2), 1e-2),
     "lora": Method(
         "LoRA, rank 8",
         ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
+        (1e-3, 3e-3),
         1e-3,
     ),
-    "full": Method("full fine-tuning", ft.full(), 5e-5),
+    "full": Method("full fine-tuning", ft.full(), (5e-5, 1.5e-4), 5e-5),
 }
 
 
@@ -66,26 +68,26 @@ class Config:
         rows: training questions, the first so many.
         epochs: passes over their windows.
         seeds: one run each, for the head, the order of the windows and the dropout.
-        rate_factors: one run each: what the method's learning rate is multiplied by.
         validate: measure on the questions about every fifth training passage, which then teach nothing, in place of the
             test questions.
         batch_size: windows a step.
         max_length: tokens a window.
         stride: tokens of the passage that neighbouring windows share.
-        name: of the files in experiments/results; when empty, the first method, seed and factor run in this process,
-            which prints a line of JSON and writes nothing.
+        name: of the files in experiments/results; when empty, the first method and seed run in this process, which
+            prints a line of JSON and writes nothing.
+        rate: of that one run; 0 is the rate chosen for the method.
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
     rows: int = 600
     epochs: int = 8
     seeds: tuple[int, ...] = (0,)
-    rate_factors: tuple[float, ...] = (1.0,)
     validate: bool = False
     batch_size: int = 16
     max_length: int = 256
     stride: int = 64
     name: str = "disflqa_spans"
+    rate: float = 0.0
 
 
 def tables(config: Config) -> tuple[ft.data.Table, ft.data.Table]:
@@ -99,10 +101,11 @@ def tables(config: Config) -> tuple[ft.data.Table, ft.data.Table]:
     return train.take(range(min(config.rows, len(train)))), test
 
 
-def run(config: Config, key: str, seed: int, factor: float) -> dict[str, Any]:
+def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     """Trains one method with one seed and rate, and measures its answers."""
     ft.enable_compile_cache()
     method = METHODS[key]
+    rate = config.rate or method.rate
     model = ft.load_model("minilm", task="spans", seed=seed)
     rows = tables(config)
     train, test = (
@@ -111,7 +114,7 @@ def run(config: Config, key: str, seed: int, factor: float) -> dict[str, Any]:
     lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
     batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
     steps = config.epochs * batches.steps_per_epoch
-    schedule = ft.warmup_linear(method.rate * factor, steps)
+    schedule = ft.warmup_linear(rate, steps)
     step = ft.make_step(model.apply, method.adaptation, ft.span_cross_entropy(), ft.adamw(schedule))
     frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
     start = time.perf_counter()
@@ -124,7 +127,7 @@ def run(config: Config, key: str, seed: int, factor: float) -> dict[str, Any]:
     return {
         "method": key,
         "seed": seed,
-        "rate": method.rate * factor,
+        "rate": rate,
         **figures(ft.data.span_answers(test, logits), rows[1]["answers"]),
         "train_rows": len(rows[0]),
         "train_windows": len(train),
@@ -196,6 +199,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 def page(config: Config, rows: list[dict[str, Any]], results: str, where: str) -> str:
     """The page written to experiments/results."""
     first = rows[0]
+    shown = "" if config.validate else f"\n![F1 against trained parameters]({config.name}.png)\n"
     measured = "training questions about passages that no run learns from" if config.validate else "test questions"
     return (
         f"# Answers as spans of a passage\n\n`{report.command(__file__, config)}`\n\n"
@@ -204,28 +208,12 @@ def page(config: Config, rows: list[dict[str, Any]], results: str, where: str) -
         f"{config.batch_size}, seeds {', '.join(map(str, config.seeds))}. Measured on {first['test_rows']:,} "
         f"{measured} ({first['test_windows']:,} windows): Wilson's interval of exact match, the bootstrap's of F1. The "
         f"step is the median of ten at the full length, the memory the largest of the whole process.\n\n"
-        f"{results}\n\n{where}\n\n![F1 against trained parameters]({config.name}.png)\n"
+        f"{results}\n\n{where}\n{shown}"
     )
 
 
-def main(config: Config) -> None:
-    """Runs every method, seed and rate, prints the table and writes it with its picture."""
-    if unknown := set(config.methods) - set(METHODS):
-        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
-    if not config.name:
-        print(json.dumps(run(config, config.methods[0], config.seeds[0], config.rate_factors[0])))
-        return
-    rows, where, without = [], report.machine(), baselines(tables(config)[1])
-    for method in config.methods:
-        for seed in config.seeds:
-            for factor in config.rate_factors:
-                print(f"{METHODS[method].name}, seed {seed}, learning rate × {factor:g}", file=sys.stderr)
-                one = {"methods": (method,), "seeds": (seed,), "rate_factors": (factor,), "name": ""}
-                rows.append(report.in_own_process(__file__, vars(config) | one))
-    report.RESULTS.mkdir(exist_ok=True)
-    results = table(rows, without)
-    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows, results, where))
-    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
+def picture(config: Config, rows: list[dict[str, Any]], without: dict[str, dict[str, float]]) -> None:
+    """F1 against trained parameters."""
     points = []
     for own in report.grouped(rows, "method", "rate").values():
         f1, low, high = (float(np.mean([row[name] for row in own])) for name in ("f1", "f1_low", "f1_high"))
@@ -237,7 +225,29 @@ def main(config: Config) -> None:
         figure_name="F1 of answers",
         baseline=("the first sentence", without["the first sentence"]["f1"]),
     )
-    print(f"{results}\n\n{where}\n{report.RESULTS / config.name}.md, .csv and .png")
+
+
+def main(config: Config) -> None:
+    """Runs every method, seed and rate, prints the table and writes it with its picture."""
+    if unknown := set(config.methods) - set(METHODS):
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
+    if not config.name:
+        print(json.dumps(run(config, config.methods[0], config.seeds[0])))
+        return
+    rows, where, without = [], report.machine(), baselines(tables(config)[1])
+    for method in config.methods:
+        for seed in config.seeds:
+            for rate in METHODS[method].candidates if config.validate else (METHODS[method].rate,):
+                print(f"{METHODS[method].name}, seed {seed}, learning rate {rate:g}", file=sys.stderr)
+                one = {"methods": (method,), "seeds": (seed,), "rate": rate, "name": ""}
+                rows.append(report.in_own_process(__file__, vars(config) | one))
+    report.RESULTS.mkdir(exist_ok=True)
+    results = table(rows, without)
+    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows, results, where))
+    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
+    if not config.validate:
+        picture(config, rows, without)
+    print(f"{results}\n\n{where}\n{report.RESULTS / config.name}")
 
 
 if __name__ == "__main__":
