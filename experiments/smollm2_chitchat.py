@@ -4,7 +4,10 @@ SmolLM2-135M-Instruct with LoRA on all matrices of its layers, on the chitchat c
 last turns of each that fit in 256 tokens, through the model's chat template, packed into rows of 512 tokens; loss on
 the replies alone. The perplexity is that of the replies, their ends included, in conversations that were held out.
 
-    python experiments/smollm2_chitchat.py            about ten minutes on two cores, 4 GB of memory
+    python experiments/smollm2_chitchat.py            about ten minutes on two cores, 6 GB of memory
+
+Perplexity of the replies' tokens 66.7 before and 35.6 after, of their words without the ends 58.6 and 38.7; the replies
+become as short and casual as those people write, though not as apt.
 
 The learning rate, 5e-4, and the number of steps were set before anything was measured on the test conversations; the
 dev conversations, the last of the training table, are watched and choose nothing.
