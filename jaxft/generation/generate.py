@@ -77,7 +77,8 @@ def generate(
         )
     answers = model.config.task == "seq2seq"
     ids, mask = _prompt(batch, move=not answers)
-    _check(model, ids.shape[1], answers, max_new_tokens, temperature, top_k, top_p, key)
+    _check_options(max_new_tokens, temperature, top_k, top_p, key)
+    _check_room(model.config, int(mask.sum(axis=1).max()), max_new_tokens)
     stops = default_stop_tokens(model) if stop_tokens is None else tuple(int(token) for token in stop_tokens)
     structure = Structure(
         apply=model.apply,
@@ -135,16 +136,7 @@ def _prompt(batch: Mapping[str, Any], *, move: bool) -> tuple[np.ndarray, np.nda
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(mask, order, axis=1)
 
 
-def _check(
-    model: Model,
-    length: int,
-    answers: bool,
-    new: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    key: Key | None,
-) -> None:
+def _check_options(new: int, temperature: float, top_k: int | None, top_p: float | None, key: Key | None) -> None:
     if new < 1:
         raise InputError(f"max_new_tokens must be a whole number from 1 up; got {new}")
     if not (temperature >= 0 and math.isfinite(temperature)):
@@ -157,9 +149,20 @@ def _check(
         raise InputError(f"top_p must be above 0 and at most 1; got {top_p}")
     if temperature > 0 and key is None:
         raise InputError("tokens are drawn above temperature 0: give a key, such as jax.random.key(0)")
-    most = model.config.max_positions
-    total = max(length, new) if answers else length + new
-    if total > most:
+
+
+def _check_room(config: Any, length: int, new: int) -> None:
+    """Refuses a longer text than the model has positions; padding takes none."""
+    most = config.max_positions
+    if config.task == "seq2seq":
+        if new > config.max_target_positions:
+            raise InputError(
+                f"{new} tokens are asked for, but the decoder has {config.max_target_positions} positions: "
+                "lower max_new_tokens"
+            )
+        if length > most:
+            raise InputError(f"the input has {length} tokens, but the model has {most} positions: shorten it")
+    elif length + new > most:
         raise InputError(
             f"the prompt has {length} tokens and {new} more are asked for, but the model has {most} positions: "
             "shorten the prompt or lower max_new_tokens"

@@ -129,6 +129,11 @@ def token(name: str, default: Any = _REQUIRED) -> Field:
     return Field(name, "token", default)
 
 
+def stop_token(name: str) -> Field:
+    """The id of the token that ends a text, or the first of several; None when none does."""
+    return Field(name, "stop", None)
+
+
 def flag(name: str, default: bool) -> Field:
     """True or false."""
     return Field(name, "flag", default)
@@ -159,7 +164,9 @@ def _checked(entry: Field, value: Any) -> Any:
         return None
     if entry.kind == "size" and (type(value) is not int or value < 1):
         raise InputError(f"{entry.name} in config.json must be a whole number from 1 up; got {value!r}")
-    if entry.kind == "token" and (type(value) is not int or value < 0):
+    if entry.kind == "stop" and isinstance(value, list) and value:
+        value = value[0]
+    if entry.kind in ("token", "stop") and (type(value) is not int or value < 0):
         raise InputError(f"{entry.name} in config.json must be a whole number from 0 up; got {value!r}")
     if entry.kind == "sizes":
         if not isinstance(value, Sequence) or not value or any(type(one) is not int or one < 1 for one in value):

@@ -23,7 +23,7 @@ from jax import Array
 
 from jaxft.errors import InputError
 from jaxft.models.bert import BERT, NAMES
-from jaxft.models.config import Request, read_fields, token
+from jaxft.models.config import Request, read_fields, stop_token, token
 from jaxft.models.encoder import Embeddings, EncoderConfig, encoder_entries
 from jaxft.models.family import Family, config_from_hf
 from jaxft.models.keys import Entry, linear, norm
@@ -34,7 +34,7 @@ from jaxft.types import Outputs
 
 TOKENS = {
     "decoder_start_token": token("decoder_start_token_id"),
-    "eos_token": token("eos_token_id", None),
+    "eos_token": stop_token("eos_token_id"),
     "pad_token": token("pad_token_id", 0),
 }
 SIZES = ("hidden_size", "num_layers", "num_heads", "vocab_size", "max_positions", "token_types")

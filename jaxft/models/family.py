@@ -126,6 +126,8 @@ def saved_pooling(family: Family, raw: Mapping[str, Any]) -> str | None:
 
 def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the outputs of a directory's head; empty when it has none."""
+    if raw.get("architectures") and _trained_task(raw) not in LABELLED:
+        return ()  # files of language models and bare encoders may hold the default names all the same
     saved = raw.get("id2label")
     if isinstance(saved, Mapping):
         try:
@@ -138,14 +140,21 @@ def saved_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 def saved_task(raw: Mapping[str, Any]) -> str | None:
     """What a directory's head was trained for; a head of one output that says nothing is a regression, as there."""
-    ours = raw.get("jaxft")
-    if isinstance(ours, Mapping) and "task" in ours:
-        return str(ours["task"])
-    task = _class_task(raw)
-    if task != "classify":
+    task = _trained_task(raw)
+    if task != "classify" or _own_task(raw) is not None:
         return task
     problem = raw.get("problem_type")
     return "regress" if problem == "regression" or (problem is None and len(saved_labels(raw)) == 1) else "classify"
+
+
+def _trained_task(raw: Mapping[str, Any]) -> str | None:
+    return _own_task(raw) or _class_task(raw)
+
+
+def _own_task(raw: Mapping[str, Any]) -> str | None:
+    """The task that a directory of ours was saved for."""
+    ours = raw.get("jaxft")
+    return str(ours["task"]) if isinstance(ours, Mapping) and "task" in ours else None
 
 
 _CLASS_TASKS = (

@@ -76,7 +76,7 @@ def read_gguf(path: str | os.PathLike[str]) -> Gguf:
     try:
         config = _config(metadata, path)
         config["tie_word_embeddings"] = all(tensor.name != "output.weight" for tensor in reader.tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged: its metadata lack or misstate {error}; fetch it again") from error

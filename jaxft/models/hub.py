@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 GGUF = ".gguf"
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json")
+GENERATION = "generation_config.json"
+_DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+_OTHER_FORMATS = ("consolidated*", "*/*")  # the same weights a second time
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -65,7 +69,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+        return Path(snapshot_download(name, allow_patterns=[*_DOWNLOADED], ignore_patterns=[*_OTHER_FORMATS]))
     except RepositoryNotFoundError as error:
         raise InputError(f"the hub has no public model {name!r}, and there is no such directory") from error
     except HFValidationError as error:
@@ -78,13 +82,19 @@ def _download(name: str) -> Path:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The fields of a directory's ``config.json``."""
+    """The fields of a directory's ``config.json``; where ``generation_config.json`` names stop tokens, they are those.
+
+    Raises:
+        InputError: there is no ``config.json``, or one of the files is damaged.
+    """
     path, published = directory / "config.json", published_file(directory)
     if published is not None:
         return dict(PUBLISHED[published.name])
     if not path.is_file():
         raise InputError(f"{directory} holds no config.json: expected a Hugging Face model directory")
-    return read_json_object(path)
+    raw, generation = read_json_object(path), directory / GENERATION
+    stops = read_json_object(generation).get("eos_token_id") if generation.is_file() else None
+    return raw if stops is None else raw | {"eos_token_id": stops}
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -167,22 +177,30 @@ def match(
         InputError: an array is missing, is one too many or has another shape; all of them are listed.
     """
     found: dict[str, np.ndarray] = {}
-    missing, misshaped, taken = [], [], set()
+    missing: list[Entry] = []
+    absent: list[Entry] = []
+    misshaped, taken = [], set()
     for entry in wanted:
         taken.add(entry.name)
         array = arrays.get(entry.name) if use_head or not entry.path.startswith("head/") else None
         if array is None:
-            missing += [] if entry.fresh else [entry.name]
+            (absent if entry.fresh else missing).append(entry)
             continue
         piece = entry.read(array)
         if piece is not None:
             found[entry.path] = np.ascontiguousarray(piece, dtype=np.float32)
         else:
             misshaped.append(f"{entry.name} ({entry.path}) is {list(array.shape)}, expected {list(entry.there())}")
+    begun = {_module(path) for path in found}  # a layer is in the file or starts fresh, but not half of it
+    missing += [entry for entry in absent if _module(entry.path) in begun]
     extra = sorted(name for name in arrays.keys() - taken if not any(re.fullmatch(one, name) for one in ignored))
     if missing or misshaped or extra:
-        raise InputError(_complaint(sorted(set(missing)), misshaped, extra, source))
+        raise InputError(_complaint(sorted({entry.name for entry in missing}), misshaped, extra, source))
     return found
+
+
+def _module(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _complaint(missing: list[str], misshaped: list[str], extra: list[str], source: str) -> str:
@@ -205,7 +223,7 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
         InputError: its files are damaged, or its vocabulary is larger than the model's, so that some ids would have
             no embedding.
     """
-    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
+    if not any((directory / name).is_file() for name in _TOKENIZERS):
         return None
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it advises to install torch, which is not needed
     from transformers import AutoTokenizer

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxft.errors import InputError
 from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
 
@@ -42,7 +44,9 @@ def _check_pixels(batch: Mapping[str, Any], config: ImageConfig) -> None:
         raise InputError(
             f"expected a batch with pixels [batch, height, width, channels]; it has {', '.join(batch) or 'nothing'}"
         )
-    shape = batch["pixels"].shape
+    shape, dtype = batch["pixels"].shape, batch["pixels"].dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"expected pixels as floats, (level / 255 - mean) / std; got {dtype}: normalise the images")
     size = config.image_size or tuple(shape[1:3])
     if len(shape) != 4 or tuple(shape[1:]) != (*size, config.channels):
         height, width = config.image_size or ("height", "width")

@@ -24,7 +24,7 @@ from jax import Array
 from jaxft.errors import InputError
 from jaxft.models import keys
 from jaxft.models.block import Block, Cached
-from jaxft.models.config import UNLIMITED, check_choice, flag, number, read_fields, size, token
+from jaxft.models.config import UNLIMITED, check_choice, flag, number, read_fields, size, stop_token, token
 from jaxft.models.family import Family
 from jaxft.models.heads import head, pool
 from jaxft.models.keys import Entry, linear, scale, table
@@ -48,7 +48,7 @@ FIELDS = {
     "dropout": number("dropout_rate", 0.1),
     "head_dropout": number("classifier_dropout", 0.0),
     "pad_token": token("pad_token_id", 0),
-    "eos_token": token("eos_token_id", None),
+    "eos_token": stop_token("eos_token_id"),
     "decoder_start_token": token("decoder_start_token_id", None),
     "scaled_outputs": flag("scale_decoder_outputs", True),
 }

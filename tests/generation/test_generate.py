@@ -14,6 +14,7 @@ import pytest
 
 import jaxft as ft
 from jaxft.generation import generate
+from jaxft.generation.generate import default_stop_tokens
 from jaxft.types import Model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -148,6 +149,39 @@ def test_prompts_and_models_that_do_not_fit():
         generate(model, batch | {"attention_mask": np.ones((1, 2))})
     with pytest.raises(ft.InputError, match='task="lm" or task="seq2seq"; this one is a bert with task=\'features\''):
         generate(ft.load_model(GOLDEN / "bert_gelu", task="features"), batch)
+
+
+def test_padding_takes_no_positions():
+    model, batch, _ = golden("llama_lm")
+    longest = int(batch["attention_mask"].sum(axis=1).max())
+    wide = {name: np.pad(array, ((0, 0), (30 - array.shape[1], 0))) for name, array in batch.items()}
+    new = model.config.max_positions - longest
+    narrow = generate(model, batch, max_new_tokens=new, stop_tokens=())
+    np.testing.assert_array_equal(generate(model, wide, max_new_tokens=new, stop_tokens=()).tokens, narrow.tokens)
+    with pytest.raises(ft.InputError, match=f"the prompt has {longest} tokens and {new + 1} more"):
+        generate(model, wide, max_new_tokens=new + 1)
+
+
+def test_a_decoder_behind_an_encoder_has_its_own_positions():
+    model, batch, _ = golden("encoder_decoder_sizes")
+    most = model.config.max_target_positions
+    assert most != model.config.max_positions
+    assert (generate(model, batch, max_new_tokens=most, stop_tokens=()).lengths == most).all()
+    with pytest.raises(ft.InputError, match=f"the decoder has {most} positions: lower max_new_tokens"):
+        generate(model, batch, max_new_tokens=most + 1)
+    long = np.ones((1, model.config.max_positions + 1), np.int32)
+    with pytest.raises(ft.InputError, match=f"but the model has {model.config.max_positions} positions: shorten it"):
+        generate(model, {"input_ids": long}, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("name", ["llama_lm", "t5_gated"])
+def test_stop_tokens_are_those_of_the_generation_configuration(name: str, tmp_path: Path):
+    shutil.copytree(GOLDEN / name, tmp_path / "copy")
+    (tmp_path / "copy" / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    model = ft.load_model(tmp_path / "copy", task=golden(name)[0].config.task)
+    assert default_stop_tokens(model) == (7, 9)
+    ft.save_model(model, tmp_path / "saved")
+    assert default_stop_tokens(ft.load_model(tmp_path / "saved", task=model.config.task)) == (7, 9)
 
 
 def test_texts_need_a_tokenizer(tmp_path: Path):

@@ -199,6 +199,7 @@ def test_a_truncated_file_is_named(tmp_path, tensors, share):
     [
         ({"llama__block_count": None}, "metadata lack or misstate 'block_count'"),
         ({"llama__attention__head_count": "many"}, "misstate"),
+        ({"llama__attention__head_count": 0}, "misstate integer division"),
         ({"llama__attention__head_count": 5}, "are not 5 heads of pairs"),
         ({"llama__rope__scaling__type": "linear"}, "scales its rotary embeddings"),
         ({"llama__expert_count": 8}, "mixture of 8 experts"),

@@ -264,6 +264,12 @@ def test_pixels_of_another_shape_are_refused(name: str, pixels: tuple[int, ...],
         model.apply(model.params, {"pixels": np.zeros(pixels, np.float32)})
 
 
+def test_levels_are_no_pixels():
+    model, expected = golden("resnet_basic")[:2]
+    with pytest.raises(InputError, match=r"got uint8: normalise the images"):
+        model.apply(model.params, {"pixels": np.zeros(expected["pixels"].shape, np.uint8)})
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A copy of a small ResNet that a test may change."""

@@ -6,12 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
@@ -236,6 +234,20 @@ def test_missing_and_misshaped_arrays_are_all_listed(directory: Path):
         assert part in str(caught.value)
 
 
+def test_half_a_head_is_none(directory: Path):
+    edit_weights(directory, lambda arrays: arrays.pop("classifier.bias"))
+    with pytest.raises(InputError, match=r"missing: classifier\.bias"):
+        load_model(directory, task="classify")
+    load_model(directory, task="classify", num_labels=2)
+
+
+def test_the_default_labels_of_a_language_model_are_no_head(directory: Path):
+    edit_config(directory, architectures=["BertForMaskedLM"], id2label={"0": "LABEL_0"})
+    with pytest.raises(InputError, match="does not come with a head"):
+        load_model(directory, task="classify")
+    assert load_model(directory, task="classify", num_labels=2).config.labels == ("LABEL_0", "LABEL_1")
+
+
 @pytest.mark.parametrize("keep", [0, 5, 200, 30_000])
 def test_truncated_weights(directory: Path, keep: int):
     file = directory / "model.safetensors"
@@ -335,43 +347,6 @@ def test_a_damaged_tokenizer(directory: Path):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(InputError, match=r"the tokenizer in .* cannot be read"):
         load_model(directory, task="classify")
-
-
-@pytest.mark.parametrize("source", ["mini-lm", "no/such/directory", "./nothing", Path("nothing"), ""])
-def test_an_unknown_source_names_the_nearest(source: str | Path):
-    with pytest.raises(InputError, match=r"unknown model.*nearest: .*minilm"):
-        load_model(source, task="features")
-
-
-def test_a_file_is_no_model():
-    with pytest.raises(InputError, match="is a file: name the directory"):
-        load_model(SOURCE / "config.json", task="classify")
-
-
-def test_a_hub_id_is_downloaded_without_pickles(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = {}
-
-    def download(name: str, *, allow_patterns: list[str]) -> str:
-        asked[name] = allow_patterns
-        return str(directory)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert same(load_model("owner/name", task="classify"), load_model(SOURCE, task="classify"))
-    assert asked == {"owner/name": ["*.safetensors", "*.json", "*.txt"]}
-
-
-def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch):
-    def download(name: str, **_: object) -> str:
-        raise LocalEntryNotFoundError("no connection")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(InputError, match=r"'owner/name'.*hub could not be reached"):
-        load_model("owner/name", task="features")
-
-
-def test_a_name_the_hub_does_not_allow():
-    with pytest.raises(InputError, match=r"'owner/name\.git' is no asset, no directory, and no name the hub allows"):
-        load_model("owner/name.git", task="features")
 
 
 def test_nothing_is_overwritten(tmp_path: Path):
