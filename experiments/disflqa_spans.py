@@ -48,14 +48,14 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "head": Method("head only", ft.tune("head/**"), (1e-2, 3e-2), 1e-2),
+    "head": Method("head only", ft.tune("head/**"), (1e-2, 3e-2), 3e-2),
     "lora": Method(
         "LoRA, rank 8",
         ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
         (1e-3, 3e-3),
         1e-3,
     ),
-    "full": Method("full fine-tuning", ft.full(), (5e-5, 1.5e-4), 5e-5),
+    "full": Method("full fine-tuning", ft.full(), (5e-5, 1.5e-4), 1.5e-4),
 }
 
 
