@@ -30,8 +30,8 @@ absolute difference of the logits and of all hidden states at tokens that are no
 and how many of the greedily generated tokens are the same. EfficientNet-Lite0 is compared on its published weights with
 the reference package `efficientnet_lite_pytorch` 0.1.0.
 
-The bound is 1e-5 of the largest value, or 1e-5 where all values are below one: float32 keeps seven digits, so a state of
-seventy is itself known to no more than 1e-5.
+The bound is 1e-5 of the largest value, or 1e-5 where all values are below one: float32 keeps seven digits, so a value
+of seventy is itself known to no more than 1e-5.
 """
 
 
