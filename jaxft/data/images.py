@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -118,6 +119,8 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"there is no image {file}")
     try:
         with Image.open(file) as opened:
+            # Pillow has no mode for colours of 16 bits and drops their lower half; only what it decodes from says so.
+            deep = any(re.search(";16[BLN]", str(tile.args)) for tile in opened.tile)
             opened.load()
             image = ImageOps.exif_transpose(opened)
     except Image.DecompressionBombError as error:
@@ -125,14 +128,16 @@ def read_image(path: str | Path) -> np.ndarray:
     except _DAMAGED as error:
         reason = "it is no image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise InputError(f"{file} is damaged or not an image that can be read: {reason}") from error
+    if image.mode not in (*_LOSSLESS, *_WITH_ALPHA):
+        raise InputError(
+            f"{file} is {image.mode}, which does not become 8-bit RGB without loss; convert it first, as you want it"
+        )
+    if deep:
+        raise InputError(f"{file} has 16 bits a channel, which 8-bit RGB would lose; convert it first, as you want it")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         if (np.asarray(image)[..., 3] < 255).any():
             raise InputError(f"{file} has transparent pixels, which have no colour; put it on a background first")
-    elif image.mode not in _LOSSLESS:
-        raise InputError(
-            f"{file} is {image.mode}, which does not become 8-bit RGB without loss; convert it first, as you want it"
-        )
     return np.asarray(image.convert("RGB"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxft.data.dataset import Dataset, ragged
 from jaxft.data.labels import Vocabulary
 from jaxft.data.table import Table
-from jaxft.data.tokenizing import IGNORED, check_fast, check_length, pad_id
+from jaxft.data.tokenizing import IGNORED, check_fast, check_length, ids_of, pad_id
 from jaxft.errors import InputError, nearest
 
 _CHUNK = 1000
@@ -31,6 +31,8 @@ class TagDataset(Dataset):
 
 def tag(tokenizer: Any, table: Table, *, max_length: int, labels: Vocabulary | None) -> TagDataset:
     """Turns lists of words into tokens, with the label of a word on its first piece and -100 elsewhere.
+
+    The tokens are those of the words with blanks between them, also where a tokenizer sees the blank before a word.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
@@ -160,8 +162,9 @@ def _encode(
 ) -> tuple[list[list[int]], list[np.ndarray], int]:
     """Tokens, the first pieces of words, and how many rows were cut."""
     tokens, starts, truncated = [], [], 0
+    blanks = _needs_blanks(tokenizer)
     for begin in range(0, len(words), _CHUNK):
-        chunk = list(words[begin : begin + _CHUNK])
+        chunk = [_spaced(row) if blanks else row for row in words[begin : begin + _CHUNK]]
         whole = _call(tokenizer, chunk)
         for place, row in enumerate(chunk):
             encoded, at = whole, place
@@ -182,6 +185,17 @@ def _call(tokenizer: Any, words: list[list[str]], max_length: int | None = None)
         padding=False,
         verbose=False,
     )
+
+
+def _needs_blanks(tokenizer: Any) -> bool:
+    """Whether words alone are not what they are in a text: byte-level tokenizers see the blank before a word."""
+    text = ids_of(tokenizer, ["a a"])[0]
+    apart, spaced = (list(_call(tokenizer, [row])["input_ids"][0]) for row in (["a", "a"], ["a", " a"]))
+    return apart != text == spaced
+
+
+def _spaced(words: list[str]) -> list[str]:
+    return [words[0], *(" " + word for word in words[1:])]
 
 
 def _first_pieces(word_of: Sequence[int | None], words: int) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,6 +66,28 @@ def test_16_bit_images_are_refused(tmp_path):
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
     with pytest.raises(InputError, match=r"deep\.png is I;16, which does not"):
         read_image(tmp_path / "deep.png")
+
+
+def png(bits, colour, rows, transparent=b""):
+    """A file that Pillow cannot write."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", rows.shape[1], len(rows), bits, colour, 0, 0, 0)
+    lines = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows))
+    parts = [chunk(b"IHDR", head), chunk(b"tRNS", transparent) if transparent else b""]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", lines), chunk(b"IEND", b"")])
+
+
+def test_16_bit_colours_and_transparent_greys_are_refused(tmp_path):
+    levels = np.arange(8 * 8 * 3).reshape(8, 8, 3) * 300
+    (tmp_path / "rgb.png").write_bytes(png(16, 2, levels))
+    with pytest.raises(InputError, match=r"rgb\.png has 16 bits a channel"):
+        read_image(tmp_path / "rgb.png")
+    (tmp_path / "grey.png").write_bytes(png(16, 0, levels[..., 0], transparent=b"\0\1"))
+    with pytest.raises(InputError, match=r"grey\.png is I;16, which does not"):
+        read_image(tmp_path / "grey.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.tif", "a.webp"])

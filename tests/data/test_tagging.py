@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 from jaxft import InputError
 from jaxft.data import Table, Vocabulary, batches, tag, tag_vocabulary, word_tags
@@ -34,6 +37,16 @@ def test_labels_stand_on_first_pieces(minilm_tokenizer):
     assert any(piece.startswith("##") for piece in pieces)
     assert word_tags(dataset, np.where(batch["labels"] < 0, 1, batch["labels"]), names) == list(TAGS)
     assert word_tags(dataset, np.eye(3)[batch["labels"].clip(0)], names) == list(TAGS)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_byte_level_tokenizers_see_the_blanks_between_words(prefix):
+    bytes_of = Tokenizer(models.BPE({byte: i for i, byte in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    bytes_of.pre_tokenizer = ByteLevel(add_prefix_space=prefix)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_of)
+    dataset = tag(tokenizer, table([["he", "ran"]], [["O", "LOC"]]), max_length=8, labels=NAMES)
+    assert dataset.columns["input_ids"].values.tolist() == tokenizer("he ran")["input_ids"]
+    assert dataset.starts[0].tolist() == [0, 2 + prefix]
 
 
 def test_words_that_are_cut_off_have_no_tag(minilm_tokenizer):
