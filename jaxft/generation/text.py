@@ -15,7 +15,7 @@ _MULTIPLE = 16
 Conversation = Sequence[Mapping[str, str]]
 
 
-def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+def encode_prompts(model: Model, prompts: Sequence[str], *, special: bool = True) -> dict[str, np.ndarray]:
     """Tokens of prompts, padded to a multiple of 16, so that few shapes are compiled.
 
     Prompts that are continued are padded on the left, those that an encoder reads on the right.
@@ -23,6 +23,8 @@ def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray
     Args:
         model: with a tokenizer.
         prompts: texts.
+        special: whether the tokenizer adds its special tokens, but for the end of a text that is continued; a chat
+            template has written its own.
 
     Raises:
         InputError: no tokenizer, no prompt, or a prompt without a token.
@@ -37,7 +39,9 @@ def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray
         raise InputError("the model comes without tokenizer files: encode the prompts and call generate")
     if isinstance(prompts, str) or not len(prompts):
         raise InputError("expected a list of prompts with at least one, such as ['Once upon a time']")
-    rows = [list(ids) for ids in model.tokenizer(list(prompts), add_special_tokens=_is_answer(model))["input_ids"]]
+    rows = [list(ids) for ids in model.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]]
+    if special and not _is_answer(model):
+        rows = [ids[:-1] if ids[1:] and ids[-1] == model.tokenizer.eos_token_id else ids for ids in rows]
     if empty := [row for row, ids in enumerate(rows) if not ids]:
         raise InputError(f"prompt {empty[0] + 1} has no token: there is nothing to continue")
     longest = max(map(len, rows))
@@ -50,7 +54,7 @@ def encode_prompts(model: Model, prompts: Sequence[str]) -> dict[str, np.ndarray
 
 
 def _is_answer(model: Model) -> bool:
-    """An encoder reads its special tokens; a prompt to be continued has no end."""
+    """Whether an encoder reads the prompts, ends included; a prompt to be continued has no end."""
     return model.config.task == "seq2seq"
 
 
@@ -87,7 +91,7 @@ def complete(
         >>> complete(ft.load_model("smollm2", task="lm"), ["The capital of France is"], max_new_tokens=2)
         [' Paris.']
     """
-    found = generate(
+    return _texts(
         model,
         encode_prompts(model, prompts),
         params=params,
@@ -98,6 +102,10 @@ def complete(
         stop_tokens=stop_tokens,
         key=key,
     )
+
+
+def _texts(model: Model, batch: Mapping[str, np.ndarray], **options: Any) -> list[str]:
+    found = generate(model, batch, **options)
     kept = found.lengths - found.stopped
     return [
         model.tokenizer.decode(tokens[:count], skip_special_tokens=True)
@@ -111,7 +119,7 @@ def reply(model: Model, conversations: Sequence[Conversation], **options: Any) -
     Args:
         model: loaded with ``task="lm"``, whose tokenizer has a chat template.
         conversations: lists of messages ``{"role": "user", "content": "…"}``.
-        options: those of :func:`complete`.
+        options: those of :func:`generate`.
 
     Raises:
         InputError: no chat template, a message that is none, or as :func:`complete`.
@@ -122,7 +130,7 @@ def reply(model: Model, conversations: Sequence[Conversation], **options: Any) -
         >>> reply(ft.load_model("smollm2", task="lm"), [question], max_new_tokens=12)
         ['The capital of France is Paris.']
     """
-    return complete(model, chat_prompts(model, conversations), **options)
+    return _texts(model, encode_prompts(model, chat_prompts(model, conversations), special=False), **options)
 
 
 def chat_prompts(model: Model, conversations: Sequence[Conversation]) -> list[str]:

@@ -65,10 +65,10 @@ def written(learned: Learned, batches: Iterable[Batch], most: int) -> list[str]:
 
 
 def prompt_batches(learned: Learned, prompts: Sequence[str], most: int) -> Iterator[tuple[Batch, int]]:
-    """Prompts as batches, each with the tokens that may follow them: so many, or what the model has room for."""
+    """Prompts of a chat template as batches, each with the tokens it has room for, at most so many."""
     from jaxft.generation import encode_prompts
 
     size = learned.configuration["batch_size"]
     for start in range(0, len(prompts), size):
-        batch = encode_prompts(learned.model, prompts[start : start + size])
+        batch = encode_prompts(learned.model, prompts[start : start + size], special=False)
         yield batch, max(1, min(most, learned.model.config.max_positions - batch["input_ids"].shape[1]))
