@@ -176,7 +176,7 @@ def label_array(labels: Any, rows: int) -> np.ndarray:
         rows: how many there must be.
 
     Raises:
-        InputError: they are no numbers, or not one a row.
+        InputError: they are no finite numbers, or not one a row.
 
     Example:
         >>> label_array([0.5, 1], 2)
@@ -185,6 +185,9 @@ def label_array(labels: Any, rows: int) -> np.ndarray:
     array = np.asarray(labels)
     if array.shape[:1] != (rows,) or array.dtype.kind not in "biuf":
         raise InputError(f"expected {rows} numeric labels, one a row, got {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array.reshape(rows, -1)).all(axis=1))[0])
+        raise InputError(f"labels must be finite numbers, but that of row {row + 1} is {array[row]}")
     return _fixed(array.astype(np.float32 if array.dtype.kind == "f" else np.int32))
 
 

@@ -156,6 +156,8 @@ def test_labels_are_added_as_they_are_given(tokenizer):
     scores = tokenise(tokenizer, table, max_length=5, labels=[0.5, 1, 2, 3])
     assert ids.columns["labels"].dtype == np.int32
     assert scores.columns["labels"].dtype == np.float32
+    with pytest.raises(InputError, match="finite numbers, but that of row 3 is nan"):
+        tokenise(tokenizer, table, max_length=5, labels=[0.5, 1, float("nan"), 3])
     for wrong in (np.arange(3), ["a", "b", "c", "d"]):
         with pytest.raises(InputError, match="expected 4 numeric labels"):
             tokenise(tokenizer, table, max_length=5, labels=wrong)
