@@ -24,6 +24,14 @@ scales and biases of the norms do learn with everything, and in the last stages.
 
 The learning rates are those that `--what rates` found best with 10 images a class (seed 100) on 100 images a class of
 the training set that no run learns from. Test images chose nothing.
+
+Result (8.4 minutes on two cores at a load average of 3 to 5, some programs compiled before; the rates 1.3 minutes):
+with 5 and 20 images a class, learning everything beats the probe on the same images by 0.036 ± 0.021 and 0.036 ± 0.016;
+LoRA and the last two stages do not differ from the probe by more than the interval. With 80 the probe leads all three,
+0.787 against at most 0.759. They had sixty steps there too, 1.2 passes over the images; more were not tried, so this
+is about sixty steps as much as about 80 images. For pullovers against coats, the start from t-shirts against shirts
+changes no method by more than its interval; the largest difference is that of everything, 0.031 ± 0.032. With norms of
+the batch, everything reaches at best 0.555 on held-out images, against 0.702 with those of ImageNet.
 """
 
 from __future__ import annotations

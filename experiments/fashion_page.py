@@ -77,12 +77,14 @@ def page(config: Any, rows: list[Run], command: str, minutes: float) -> str:
             f"one seed; accuracy on {rows[0]['test_rows']:,} training images that no run learns from.\n\n"
             f"{rates_table(rows)}\n"
         )
+    passes = ", ".join(f"{config.steps * config.batch_size / (10 * shots):.1f}" for shots in config.shots)
     return (
         f"# How much must learn, and how many images are enough?\n\n{head}{common} Mean over {len(config.seeds)} "
         "seeds, each with images of its own, and Student's 95 % interval of it.\n\n"
         f"## Ten classes, {config.test_rows:,} test images\n\n{ten_table(config, rows)}\n\n"
         "The step is the median of ten, augmentation left out; the training is the median of the runs, compilation "
         "included where a run was the first. The probe's step reads features that were computed once.\n\n"
+        f"The other methods' steps are {passes} passes over the images; more steps were not tried.\n\n"
         f"## {' against '.join(config.target).capitalize()}, {config.pair_shots} images each, "
         f"{config.test_rows:,} test images\n\n{pair_table(config, rows)}\n\n"
         f"The second column starts from the network that was fine-tuned on {config.source_shots} images each of "
