@@ -146,10 +146,11 @@ def parameters_picture(
         axes.axhline(baseline[1], color="grey", linestyle="--", linewidth=1)
         axes.annotate(
             baseline[0],
-            (0.01, baseline[1]),
+            (0.99, baseline[1]),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
             textcoords="offset points",
+            horizontalalignment="right",
             color="grey",
         )
     axes.set(xscale="log", xlabel="trained parameters", ylabel=figure_name, title=title)
