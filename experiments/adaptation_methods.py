@@ -13,38 +13,16 @@ is its own. Result: experiments/results/NAME.md and NAME.png.
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 import tyro
 
 import jaxft as ft
-from experiments import report
+from experiments import methods, report
 
-
-class Method(NamedTuple):
-    """One row of the table: its name, what learns, and the peak learning rate."""
-
-    name: str
-    adaptation: ft.Adaptation
-    rate: float
-
-
-METHODS = {
-    "head": Method("head only", ft.tune("head/**"), 1e-2),
-    "top": Method("top two layers", ft.tune(["encoder/layer_{4,5}/**", "head/**"]), 1e-4),
-    "lora": Method(
-        "LoRA, rank 8",
-        ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
-        1e-3,
-    ),
-    "full": Method("full fine-tuning", ft.full(), 5e-5),
-}
+METHODS = methods.methods(head=(1e-2,), top=(1e-4,), lora=(1e-3,), full=(5e-5,))
 
 
 @dataclass(frozen=True)
@@ -60,6 +38,7 @@ class Config:
         max_length: tokens a row.
         name: of the files in experiments/results; when empty, the first method and seed run in this process, which
             prints a line of JSON and writes nothing.
+        rate: of that one run; 0 is the rate of the method.
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -69,12 +48,13 @@ class Config:
     batch_size: int = 32
     max_length: int = 48
     name: str = "adaptation_methods"
+    rate: float = 0.0
 
 
 def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     """Trains one method with one seed and measures it."""
     ft.enable_compile_cache()
-    method = METHODS[key]
+    method = METHODS[key]._replace(rate=config.rate or METHODS[key].rate)
     model = ft.load_model("minilm", task="classify", labels=["negative", "positive"], seed=seed)
     movies = ft.data.sentiment("movies")
 
@@ -84,54 +64,29 @@ def run(config: Config, key: str, seed: int) -> dict[str, Any]:
 
     chosen = np.random.default_rng(0).permutation(len(movies.train))[: config.rows].tolist()
     train, test = tokens(movies.train.take(chosen)), tokens(movies.test)
-    lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
-    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
-    steps = config.epochs * batches.steps_per_epoch
-
-    step = ft.make_step(
-        model.apply, method.adaptation, ft.cross_entropy(), ft.adamw(ft.warmup_linear(method.rate, steps))
-    )
-    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
-    start = time.perf_counter()
-    state = ft.fit(step, frozen, state, batches, steps=steps).state
-    minutes = (time.perf_counter() - start) / 60
-
-    params = method.adaptation.bind(frozen.model, state.delta)
-    scores = ft.evaluate(model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=lengths))
-    full_length = ft.data.batches(train, batch_size=config.batch_size, seed=0)
+    done = methods.train(model, method, ft.cross_entropy(), train, config, seed)
+    batches = ft.data.eval_batches(test, batch_size=64, lengths=done.lengths)
+    scores = ft.evaluate(model.apply, done.params, batches)
     return {
         "method": key,
         "seed": seed,
         "correct": round(scores["accuracy"] * len(test)),
         "train_rows": len(train),
         "test_rows": len(test),
-        "trained": report.trained_parameters(state.delta),
-        "step_ms": report.step_milliseconds(step, frozen, state, full_length),
-        "memory_mib": report.peak_mebibytes(),
-        "minutes": minutes,
+        **done.costs(),
     }
-
-
-def in_own_process(config: Config, method: str, seed: int) -> dict[str, Any]:
-    """Runs one method and seed in a fresh interpreter."""
-    values = vars(config) | {"name": "", "seeds": (seed,), "methods": (method,)}
-    return report.in_own_process(__file__, values)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The Markdown table: accuracy is the mean over seeds, its interval Wilson's for one test set."""
-    names = ("method", "learning rate", "accuracy", "95 % interval", "seeds", "trained parameters", "step")
+    names = ("method", "learning rate", "accuracy", "95 % interval", "seeds", *methods.COSTS)
     lines = []
     for key, own in report.by_method(rows).items():
         accuracy, low, high = report.mean_accuracy(own)
-        step, memory, minutes = (
-            float(np.median([row[k] for row in own])) for k in ("step_ms", "memory_mib", "minutes")
-        )
         seeds = ", ".join(f"{row['correct'] / row['test_rows']:.3f}" for row in own)
         figures = (f"{METHODS[key].rate:g}", f"{accuracy:.3f}", f"{low:.3f} – {high:.3f}", seeds)
-        costs = (f"{own[0]['trained']:,}", f"{step:.0f} ms", f"{memory:,.0f} MiB", f"{minutes:.1f} min")
-        lines.append((METHODS[key].name, *figures, *costs))
-    return report.markdown_table((*names, "peak memory", "training"), lines)
+        lines.append((METHODS[key].name, *figures, *methods.cost_cells(own)))
+    return report.markdown_table(names, lines)
 
 
 def page(config: Config, rows: list[dict[str, Any]]) -> str:
@@ -148,25 +103,15 @@ def page(config: Config, rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> None:
     """Runs every method and seed, prints the table and writes it with its picture."""
-    if unknown := set(config.methods) - set(METHODS):
-        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
-    if not config.name:
-        print(json.dumps(run(config, config.methods[0], config.seeds[0])))
+    rows = methods.runs(__file__, config, METHODS, run)
+    if not rows:
         return
-    rows = []
-    for seed in config.seeds:
-        for method in config.methods:
-            print(f"{METHODS[method].name}, seed {seed}", file=sys.stderr)
-            rows.append(in_own_process(config, method, seed))
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows))
+    report.write_page(config.name, page(config, rows))
     points = [
         report.Point(METHODS[k].name, own[0]["trained"], *report.mean_accuracy(own))
         for k, own in report.by_method(rows).items()
     ]
     report.parameters_picture(points, report.RESULTS / f"{config.name}.png", title="MiniLM on movie reviews")
-    print(table(rows))
-    print(f"\n{report.RESULTS / config.name}.md and .png")
 
 
 if __name__ == "__main__":

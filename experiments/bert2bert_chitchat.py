@@ -108,9 +108,12 @@ def train(model: ft.Model, params: Any, rows: ft.data.Dataset, config: Config, r
 
 
 def after_others(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same replies, each after the message of the row before it."""
+    """The same replies, each after the message of the row before it; rows that only fill the batch stay."""
     moved = ("input_ids", "attention_mask", "token_type_ids")
-    return {name: np.roll(value, 1, axis=0) if name in moved else value for name, value in batch.items()}
+    real = np.flatnonzero(batch["mask"])
+    order = np.arange(len(batch["mask"]))
+    order[real] = np.roll(real, 1)
+    return {name: value[order] if name in moved else value for name, value in batch.items()}
 
 
 def measure(model: ft.Model, params: Any, test: Pairs) -> tuple[dict[str, float], list[str]]:
@@ -203,6 +206,8 @@ def page(
         f"{common['pairs']:,} {'dev' if config.validate else 'test'} pairs, {common['tokens']:,} tokens of replies; "
         f"95 % intervals over pairs. {report.peak_mebibytes():,.0f} MiB at most. {report.machine()}\n\n"
         f"{report.markdown_table((*names, 'different replies', 'training'), lines)}\n\n"
+        "A model that reads the message is more perplexed after another one; where both figures are the same, it has "
+        "learned what replies look like and nothing of what they answer.\n\n"
         "Likeliest replies to the first of these messages:\n\n"
         f"{report.markdown_table(('message', 'the person’s reply', *(STARTS[start] for start in starts)), samples)}\n"
     )
@@ -213,10 +218,7 @@ def main(config: Config) -> None:
     if unknown := set(config.starts) - set(STARTS):
         raise SystemExit(f"unknown starts {sorted(unknown)}; choose among {sorted(STARTS)}")
     rows, text = run(config)
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{config.name}.md").write_text(text, encoding="utf-8")
-    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
-    print(text)
+    report.write_page(config.name, text, rows)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ rows, beside the answer "yes" to everything.
     python experiments/boolq_pairs.py                                             about ten minutes on two quiet cores
     python experiments/boolq_pairs.py --rows 4800 --name boolq_pairs_longer       sixteen, with other work beside it
 
-The learning rates were chosen between two by the loss on 480 training rows that no run learns from, after one epoch
-over 1,600 others; the development rows took no part. So short a run leaves all but the head at the answer "yes", and
-the losses are close. The command, with its own table:
+The learning rates were chosen among two, or three where everything learns, by the loss on 480 training rows that no run
+learns from, after one epoch over 1,600 others; the development rows took no part. So short a run leaves most methods at
+the answer "yes", and the losses are close. The command, with its own table:
 
     python experiments/boolq_pairs.py --validate --methods head top lora full --rows 1600 --epochs 1 \
         --name boolq_pairs_rates
@@ -20,43 +20,20 @@ Result: experiments/results/NAME.md, NAME.csv with every figure of every run and
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 import tyro
 
 import jaxft as ft
-from experiments import report
+from experiments import methods, report
 from jaxft.metrics import classification_metrics
 
 HELD_OUT = 480
 
 
-class Method(NamedTuple):
-    """One row of the table: its name, what learns, the peak learning rates to choose from, and the one chosen."""
-
-    name: str
-    adaptation: ft.Adaptation
-    candidates: tuple[float, float]
-    rate: float
-
-
-METHODS = {
-    "head": Method("head only", ft.tune("head/**"), (1e-2, 3e-2), 1e-2),
-    "top": Method("top two layers", ft.tune(["encoder/layer_{4,5}/**", "head/**"]), (1e-4, 3e-4), 3e-4),
-    "lora": Method(
-        "LoRA, rank 8",
-        ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
-        (1e-3, 3e-3),
-        1e-3,
-    ),
-    "full": Method("full fine-tuning", ft.full(), (5e-5, 1.5e-4), 1.5e-4),
-}
+METHODS = methods.methods(head=(1e-2, 3e-2), top=(3e-4, 1e-4), lora=(1e-3, 3e-3), full=(1.5e-4, 5e-5, 4.5e-4))
 
 
 @dataclass(frozen=True)
@@ -98,40 +75,26 @@ def tables(config: Config) -> tuple[ft.data.Table, ft.data.Table]:
 def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     """Trains one method with one seed and rate, and measures it."""
     ft.enable_compile_cache()
-    method = METHODS[key]
-    rate = config.rate or method.rate
+    method = METHODS[key]._replace(rate=config.rate or METHODS[key].rate)
     model = ft.load_model("minilm", task="classify", labels=["no", "yes"], seed=seed)
     labels = ft.data.Vocabulary(("no", "yes"))
     train, test = (
         ft.data.tokenise(model.tokenizer, table, max_length=config.max_length, labels=labels.ids(table))
         for table in tables(config)
     )
-    lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
-    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
-    steps = config.epochs * batches.steps_per_epoch
-    schedule = ft.warmup_linear(rate, steps)
-    step = ft.make_step(model.apply, method.adaptation, ft.cross_entropy(), ft.adamw(schedule))
-    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
-    start = time.perf_counter()
-    state = ft.fit(step, frozen, state, batches, steps=steps, progress=False).state
-    minutes = (time.perf_counter() - start) / 60
-
-    params = method.adaptation.bind(frozen.model, state.delta)
-    scores = ft.evaluate(model.apply, params, ft.data.eval_batches(test, batch_size=64, lengths=lengths))
-    full_length = ft.data.batches(train, batch_size=config.batch_size, seed=0)
+    done = methods.train(model, method, ft.cross_entropy(), train, config, seed)
+    batches = ft.data.eval_batches(test, batch_size=64, lengths=done.lengths)
+    scores = ft.evaluate(model.apply, done.params, batches)
     return {
         "method": key,
         "seed": seed,
-        "rate": rate,
+        "rate": method.rate,
         **scores,
         "correct": round(scores["accuracy"] * len(test)),
         "train_rows": len(train),
         "train_cut": train.truncated,
         "test_rows": len(test),
-        "trained": report.trained_parameters(state.delta),
-        "step_ms": report.step_milliseconds(step, frozen, state, full_length),
-        "memory_mib": report.peak_mebibytes(),
-        "minutes": minutes,
+        **done.costs(),
     }
 
 
@@ -152,13 +115,11 @@ def table(rows: list[dict[str, Any]], baseline: dict[str, float]) -> str:
     for own in report.grouped(rows, "method", "rate").values():
         accuracy, low, high = report.mean_accuracy(own)
         figures = (f"{np.mean([row[name] for row in own]):.3f}" for name in ("f1_positive", "f1", "mcc", "loss"))
-        step, memory, minutes = (
-            float(np.median([row[name] for row in own])) for name in ("step_ms", "memory_mib", "minutes")
-        )
-        costs = (f"{own[0]['trained']:,}", f"{step:.0f} ms", f"{memory:,.0f} MiB", f"{minutes:.1f} min")
         shares = (f"{accuracy:.3f}", f"{low:.3f} – {high:.3f}")
-        lines.append((METHODS[own[0]["method"]].name, f"{own[0]['rate']:.2g}", *shares, *figures, *costs))
-    return report.markdown_table((*names, "trained parameters", "step", "peak memory", "training"), lines)
+        lines.append(
+            (METHODS[own[0]["method"]].name, f"{own[0]['rate']:.2g}", *shares, *figures, *methods.cost_cells(own))
+        )
+    return report.markdown_table((*names, *methods.COSTS), lines)
 
 
 def page(config: Config, rows: list[dict[str, Any]], figures: str, where: str) -> str:
@@ -194,25 +155,14 @@ def picture(config: Config, rows: list[dict[str, Any]], baseline: dict[str, floa
 
 def main(config: Config) -> None:
     """Runs every method, seed and rate, prints the table and writes it with its picture."""
-    if unknown := set(config.methods) - set(METHODS):
-        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
-    if not config.name:
-        print(json.dumps(run(config, config.methods[0], config.seeds[0])))
+    where = report.machine()
+    rows = methods.runs(__file__, config, METHODS, run)
+    if not rows:
         return
-    rows, where, baseline = [], report.machine(), majority(config)
-    for method in config.methods:
-        for seed in config.seeds:
-            for rate in METHODS[method].candidates if config.validate else (METHODS[method].rate,):
-                print(f"{METHODS[method].name}, seed {seed}, learning rate {rate:g}", file=sys.stderr)
-                one = {"methods": (method,), "seeds": (seed,), "rate": rate, "name": ""}
-                rows.append(report.in_own_process(__file__, vars(config) | one))
-    report.RESULTS.mkdir(exist_ok=True)
-    figures = table(rows, baseline)
-    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows, figures, where))
-    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
+    baseline = majority(config)
+    report.write_page(config.name, page(config, rows, table(rows, baseline), where), rows)
     if not config.validate:
         picture(config, rows, baseline)
-    print(f"{figures}\n\n{where}\n{report.RESULTS / config.name}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ with linear warm-up over 10 % of the steps and linear decay. Exact match and F1 
 
 Two baselines read no model: the first sentence of the passage, and a span of 1 to 8 words drawn at random.
 
-The learning rates were chosen between two by the F1 on the questions about every fifth training passage, after three
-epochs over those about the others; the test questions took no part. The command, with its own table:
+The learning rates were chosen among two, or three where everything learns, by the F1 on the questions about every fifth
+training passage, after three epochs over those about the others; the test questions took no part. The command, with its
+own table:
 
     python experiments/disflqa_spans.py --validate --epochs 3 --name disflqa_spans_rates
 
@@ -20,43 +21,21 @@ Result: experiments/results/NAME.md, NAME.csv with every figure of every run and
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 import tyro
 
 import jaxft as ft
-from experiments import report
+from experiments import methods, report
 from jaxft.metrics import answer_metrics, wilson_interval
 
 LONGEST_RANDOM = 8
 
 
-class Method(NamedTuple):
-    """One row of the table: its name, what learns, the peak learning rates to choose from, and the one chosen."""
-
-    name: str
-    adaptation: ft.Adaptation
-    candidates: tuple[float, float]
-    rate: float
-
-
-METHODS = {
-    "head": Method("head only", ft.tune("head/**"), (1e-2, 3e-2), 3e-2),
-    "lora": Method(
-        "LoRA, rank 8",
-        ft.chain(ft.lora("**/attention/{query,value}/kernel", rank=8, alpha=16), ft.tune("head/**")),
-        (1e-3, 3e-3),
-        1e-3,
-    ),
-    "full": Method("full fine-tuning", ft.full(), (5e-5, 1.5e-4), 1.5e-4),
-}
+METHODS = methods.methods(head=(3e-2, 1e-2), lora=(1e-3, 3e-3), full=(1.5e-4, 5e-5, 4.5e-4))
 
 
 @dataclass(frozen=True)
@@ -104,39 +83,24 @@ def tables(config: Config) -> tuple[ft.data.Table, ft.data.Table]:
 def run(config: Config, key: str, seed: int) -> dict[str, Any]:
     """Trains one method with one seed and rate, and measures its answers."""
     ft.enable_compile_cache()
-    method = METHODS[key]
-    rate = config.rate or method.rate
+    method = METHODS[key]._replace(rate=config.rate or METHODS[key].rate)
     model = ft.load_model("minilm", task="spans", seed=seed)
     rows = tables(config)
     train, test = (
         ft.data.spans(model.tokenizer, table, max_length=config.max_length, stride=config.stride) for table in rows
     )
-    lengths = tuple(config.max_length * share // 4 for share in (2, 3, 4))
-    batches = ft.data.batches(train, batch_size=config.batch_size, seed=seed, lengths=lengths)
-    steps = config.epochs * batches.steps_per_epoch
-    schedule = ft.warmup_linear(rate, steps)
-    step = ft.make_step(model.apply, method.adaptation, ft.span_cross_entropy(), ft.adamw(schedule))
-    frozen, state = step.init(jax.random.key(seed), model.params, batches[0])
-    start = time.perf_counter()
-    state = ft.fit(step, frozen, state, batches, steps=steps, progress=False).state
-    minutes = (time.perf_counter() - start) / 60
-
-    params = method.adaptation.bind(frozen.model, state.delta)
-    logits = ft.predict(model.apply, params, ft.data.eval_batches(test, batch_size=32, lengths=lengths))
-    full_length = ft.data.batches(train, batch_size=config.batch_size, seed=0)
+    done = methods.train(model, method, ft.span_cross_entropy(), train, config, seed)
+    logits = ft.predict(model.apply, done.params, ft.data.eval_batches(test, batch_size=32, lengths=done.lengths))
     return {
         "method": key,
         "seed": seed,
-        "rate": rate,
+        "rate": method.rate,
         **figures(ft.data.span_answers(test, logits), rows[1]["answers"]),
         "train_rows": len(rows[0]),
         "train_windows": len(train),
         "test_rows": len(rows[1]),
         "test_windows": len(test),
-        "trained": report.trained_parameters(state.delta),
-        "step_ms": report.step_milliseconds(step, frozen, state, full_length),
-        "memory_mib": report.peak_mebibytes(),
-        "minutes": minutes,
+        **done.costs(),
     }
 
 
@@ -176,15 +140,12 @@ def baselines(test: ft.data.Table) -> dict[str, dict[str, float]]:
 
 def table(rows: list[dict[str, Any]], without: dict[str, dict[str, float]]) -> str:
     """The Markdown table: every figure is the mean over seeds."""
-    names = ("method", "learning rate", "exact match", "95 % interval", "F1", "95 % interval", "trained parameters")
+    names = ("method", "learning rate", "exact match", "95 % interval", "F1", "95 % interval", *methods.COSTS)
     lines = [(name, "–", *cells([own]), "0", "–", "–", "–") for name, own in without.items()]
     for own in report.grouped(rows, "method", "rate").values():
-        step, memory, minutes = (
-            float(np.median([row[name] for row in own])) for name in ("step_ms", "memory_mib", "minutes")
-        )
-        costs = (f"{own[0]['trained']:,}", f"{step:.0f} ms", f"{memory:,.0f} MiB", f"{minutes:.1f} min")
-        lines.append((METHODS[own[0]["method"]].name, f"{own[0]['rate']:.2g}", *cells(own), *costs))
-    return report.markdown_table((*names, "step", "peak memory", "training"), lines)
+        name = METHODS[own[0]["method"]].name
+        lines.append((name, f"{own[0]['rate']:.2g}", *cells(own), *methods.cost_cells(own)))
+    return report.markdown_table(names, lines)
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -229,25 +190,14 @@ def picture(config: Config, rows: list[dict[str, Any]], without: dict[str, dict[
 
 def main(config: Config) -> None:
     """Runs every method, seed and rate, prints the table and writes it with its picture."""
-    if unknown := set(config.methods) - set(METHODS):
-        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {sorted(METHODS)}")
-    if not config.name:
-        print(json.dumps(run(config, config.methods[0], config.seeds[0])))
+    where = report.machine()
+    rows = methods.runs(__file__, config, METHODS, run)
+    if not rows:
         return
-    rows, where, without = [], report.machine(), baselines(tables(config)[1])
-    for method in config.methods:
-        for seed in config.seeds:
-            for rate in METHODS[method].candidates if config.validate else (METHODS[method].rate,):
-                print(f"{METHODS[method].name}, seed {seed}, learning rate {rate:g}", file=sys.stderr)
-                one = {"methods": (method,), "seeds": (seed,), "rate": rate, "name": ""}
-                rows.append(report.in_own_process(__file__, vars(config) | one))
-    report.RESULTS.mkdir(exist_ok=True)
-    results = table(rows, without)
-    (report.RESULTS / f"{config.name}.md").write_text(page(config, rows, results, where))
-    report.write_csv(report.RESULTS / f"{config.name}.csv", rows)
+    without = baselines(tables(config)[1])
+    report.write_page(config.name, page(config, rows, table(rows, without), where), rows)
     if not config.validate:
         picture(config, rows, without)
-    print(f"{results}\n\n{where}\n{report.RESULTS / config.name}")
 
 
 if __name__ == "__main__":

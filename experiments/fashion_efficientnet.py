@@ -318,12 +318,9 @@ def main(config: Config) -> None:
     command = report.command(__file__, config)
     text = page(config, rows, command, (time.monotonic() - began) / 60)
     name = f"{config.name}_rates" if config.what == "rates" else config.name
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{name}.md").write_text(text)
-    report.write_csv(report.RESULTS / f"{name}.csv", rows)
+    report.write_page(name, text, rows)
     if config.what == "comparison":
         picture(config, rows)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxft as ft
+from experiments import report
 from jaxft.metrics import perplexity
 from jaxft.objectives import negative_log_likelihood
 from jaxft.weights import lift
@@ -150,3 +151,97 @@ def cell(text: str) -> str:
 def curve(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Steps and the perplexity of the dev rows."""
     return [(f"{line['step']}", f"{line['eval/perplexity']:.2f}") for line in history if "eval/perplexity" in line]
+
+
+class Rows(NamedTuple):
+    """Packed rows to learn from, to watch, and to measure on."""
+
+    train: ft.data.Dataset
+    dev: ft.data.Dataset
+    test: ft.data.Dataset
+
+
+class Comparison(NamedTuple):
+    """A model before and after.
+
+    Attributes:
+        figures: of the run, for its CSV.
+        perplexities: a table of the test rows' tokens.
+        curve: a table of the dev rows' perplexity.
+        wrote: what it writes before and after.
+    """
+
+    figures: dict[str, Any]
+    perplexities: str
+    curve: str
+    wrote: list[tuple[str, str]]
+
+
+def compare(
+    model: ft.Model, rows: Rows, config: Any, write: Callable[[Any], list[str]], kinds: tuple[str, str, str]
+) -> Comparison:
+    """Measures a model, fine-tunes it with LoRA and measures it again.
+
+    Args:
+        model: SmolLM2.
+        rows: packed.
+        config: of the experiment: rank, rate, steps, batch_size and seed.
+        write: ``write(params)``: texts.
+        kinds: what all tokens that count, those but the end tokens, and the end tokens are called.
+    """
+    batches = ft.data.eval_batches(rows.test, batch_size=config.batch_size)
+    before, wrote_before = token_nll(model, model.params, batches), write(model.params)
+    done = finetune(
+        model,
+        rows.train,
+        rows.dev,
+        rank=config.rank,
+        rate=config.rate,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        evaluate_every=max(config.steps // 4, 1),
+    )
+    after, wrote_after = token_nll(model, done.params, batches), write(done.params)
+    counted = before.labels != IGNORED
+    ends = before.labels == model.tokenizer.eos_token_id
+    lines = [
+        (name, f"{chosen.sum():,}", *(shown(figure(found, chosen)) for found in (before, after)))
+        for name, chosen in zip(kinds, (counted, counted & ~ends, ends), strict=True)
+    ]
+    figures = {
+        "train_rows": len(rows.train),
+        "test_rows": len(rows.test),
+        "test_tokens": int(counted.sum()),
+        "fill_rate": ft.data.fill_rate(rows.train),
+        "perplexity_before": figure(before)[0],
+        "perplexity_after": figure(after)[0],
+        "trained": done.trained,
+        "minutes": done.minutes,
+        "step_seconds": done.step_seconds,
+        "memory_mib": report.peak_mebibytes(),
+    }
+    return Comparison(
+        figures,
+        report.markdown_table(("tokens", "count", "before", "after"), lines),
+        report.markdown_table(("step", "perplexity"), curve(done.history)),
+        list(zip(wrote_before, wrote_after, strict=True)),
+    )
+
+
+def introduction(config: Any, figures: dict[str, Any], data: str) -> str:
+    """The first paragraph of a page: what was trained on what, and what it cost."""
+    tokens = config.batch_size * config.length / figures["step_seconds"]
+    return (
+        f"SmolLM2-135M-Instruct, LoRA of rank {config.rank} on all matrices of its layers ({figures['trained']:,} "
+        f"parameters learn), {config.steps} steps of {config.batch_size} × {config.length} tokens, peak learning rate "
+        f"{config.rate:g}. {data} {100 * figures['fill_rate']:.1f} % of the places of a packed row hold a token. A "
+        f"step takes {figures['step_seconds']:.1f} s ({tokens:.0f} tokens/s), training {figures['minutes']:.1f} "
+        f"minutes, {figures['memory_mib']:,.0f} MiB at most. {report.machine()}"
+    )
+
+
+def samples(columns: tuple[str, str, str, str], pairs: list[tuple[str, str]], wrote: list[tuple[str, str]]) -> str:
+    """A table of what was given, what a person wrote, and what the model wrote before and after."""
+    texts = ((*pair, *two) for pair, two in zip(pairs, wrote, strict=True))
+    return report.markdown_table(columns, [tuple(map(cell, row)) for row in texts])

@@ -124,6 +124,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def write_page(name: str, text: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Writes ``results/NAME.md``, and with rows ``results/NAME.csv``, and says so."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    if rows:
+        write_csv(RESULTS / f"{name}.csv", rows)
+    print(f"{text}\n{RESULTS / name}.md")
+
+
 def parameters_picture(
     points: Sequence[Point],
     path: Path,

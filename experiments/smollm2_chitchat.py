@@ -80,90 +80,45 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         return ft.data.dialogue(model.tokenizer, table, max_length=config.max_length, length=config.length)
 
     last = len(data.train)
-    train = rows(data.train.take(range(config.conversations)))
-    dev = rows(data.train.take(range(last - config.dev, last)))
-    test = rows(data.test.take(range(config.test)))
-    batches = ft.data.eval_batches(test, batch_size=config.batch_size)
+    packed = language.Rows(
+        rows(data.train.take(range(config.conversations))),
+        rows(data.train.take(range(last - config.dev, last))),
+        rows(data.test.take(range(config.test))),
+    )
     pairs = prompts(data.test, config.replies)
     questions = [question for question, _ in pairs]
-
-    before = language.token_nll(model, model.params, batches)
-    said_before = replies(model, model.params, questions)
-    done = language.finetune(
+    found = language.compare(
         model,
-        train,
-        dev,
-        rank=config.rank,
-        rate=config.rate,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        evaluate_every=max(config.steps // 4, 1),
+        packed,
+        config,
+        lambda params: replies(model, params, questions),
+        ("all tokens of the replies", "words only", "the ends of replies"),
     )
-    after = language.token_nll(model, done.params, batches)
-    said_after = replies(model, done.params, questions)
-
-    words = (before.labels != language.IGNORED) & (before.labels != model.tokenizer.eos_token_id)
-    ends = before.labels == model.tokenizer.eos_token_id
-    counts = {"all tokens of the replies": words | ends, "words only": words, "the ends of replies": ends}
-    lines = [
-        (name, f"{chosen.sum():,}", *(language.shown(language.figure(found, chosen)) for found in (before, after)))
-        for name, chosen in counts.items()
-    ]
-    figures = {
-        "train_rows": len(train),
-        "test_rows": len(test),
-        "reply_tokens": int((words | ends).sum()),
-        "fill_rate": ft.data.fill_rate(train),
-        "perplexity_before": language.figure(before)[0],
-        "perplexity_after": language.figure(after)[0],
-        "trained": done.trained,
-        "minutes": done.minutes,
-        "step_seconds": done.step_seconds,
-        "memory_mib": report.peak_mebibytes(),
-    }
-    samples = [
-        tuple(map(language.cell, (question, answer, one, other)))
-        for (question, answer), one, other in zip(pairs, said_before, said_after, strict=True)
-    ]
-    return figures, page(config, figures, lines, language.curve(done.history), samples)
+    return found.figures, page(config, found, pairs)
 
 
-def page(
-    config: Config,
-    figures: dict[str, Any],
-    lines: list[tuple[str, ...]],
-    curve: list[tuple[str, str]],
-    samples: list[tuple[str, ...]],
-) -> str:
+def page(config: Config, found: language.Comparison, pairs: list[tuple[str, str]]) -> str:
     """The page written to experiments/results."""
-    tokens = config.batch_size * config.length
+    data = (
+        f"{config.conversations} training conversations, at most {config.max_length} tokens of each, in "
+        f"{found.figures['train_rows']} rows."
+    )
     return (
         f"# Does SmolLM2 learn how people chat?\n\n`{report.command(__file__, config)}`\n\n"
-        f"SmolLM2-135M-Instruct, LoRA of rank {config.rank} on all matrices of its layers ({figures['trained']:,} "
-        f"parameters learn), {config.steps} steps of {config.batch_size} × {config.length} tokens, peak learning rate "
-        f"{config.rate:g}. {config.conversations} training conversations, at most {config.max_length} tokens of each, "
-        f"in {figures['train_rows']} packed rows, {100 * figures['fill_rate']:.1f} % of whose places hold a token. "
-        f"A step takes {figures['step_seconds']:.1f} s ({tokens / figures['step_seconds']:.0f} tokens/s), training "
-        f"{figures['minutes']:.1f} minutes, {figures['memory_mib']:,.0f} MiB at most. {report.machine()}\n\n"
-        f"Perplexity of the replies in the first {config.test} test conversations ({figures['test_rows']} packed rows; "
-        "95 % intervals over rows):\n\n"
-        f"{report.markdown_table(('tokens', 'count', 'before', 'after'), lines)}\n\n"
-        "Perplexity of the replies in the dev conversations while it learns:\n\n"
-        f"{report.markdown_table(('step', 'perplexity'), curve)}\n\n"
+        f"{language.introduction(config, found.figures, data)}\n\n"
+        f"Perplexity of the replies in the first {config.test} test conversations ({found.figures['test_rows']} packed "
+        f"rows; 95 % intervals over rows):\n\n{found.perplexities}\n\n"
+        f"Perplexity of the replies in the dev conversations while it learns:\n\n{found.curve}\n\n"
         "Likeliest replies to the first test conversations that open with three words or more (a slash is a line "
         "break; at most 40 tokens):\n\n"
-        f"{report.markdown_table(('message', 'the person’s reply', 'before', 'after'), samples)}\n"
+        f"{language.samples(('message', 'the person’s reply', 'before', 'after'), pairs, found.wrote)}\n"
     )
 
 
 def main(config: Config) -> None:
     """Runs, prints the page and writes it with its figures."""
     figures, text = run(config)
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / f"{config.name}.md").write_text(text, encoding="utf-8")
-    report.write_csv(report.RESULTS / f"{config.name}.csv", [figures])
-    print(text)
+    report.write_page(config.name, text, [figures])
 
 
 if __name__ == "__main__":

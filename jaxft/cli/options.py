@@ -100,6 +100,8 @@ class Options:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the model's, else 224)")
     ] = None
     """images: pixels a side, of models that take any."""
+    flip: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0.5)")] = None
+    """images: share of the training images that are mirrored; 0 for digits and letters."""
     warmup: float = 0.1
     """Share of the updates over which the learning rate rises; it falls linearly afterwards."""
     weight_decay: float = 0.01
@@ -147,6 +149,8 @@ class Options:
             raise InputError(f"--dropout is a rate and must be from 0 to less than 1, got {self.dropout}")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed must be from 0 to 2147483647, got {self.seed}")
+        if self.flip is not None and not 0 <= self.flip <= 1:
+            raise InputError(f"--flip is a share of the images and must be from 0 to 1, got {self.flip}")
         if self.generate_rows is not None and self.generate_rows < 0:
             raise InputError(f"--generate-rows must be from 0 up, got {self.generate_rows}")
 

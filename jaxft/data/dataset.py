@@ -59,7 +59,7 @@ class Dataset:
         columns: name -> ``[rows, …]`` array, or Ragged rows of tokens. Ragged columns with one mask are as long as
             each other in every row.
         max_length: the longest row that is allowed, in tokens; None when no column is ragged.
-        truncated: how many rows were cut to max_length (or max_target_length).
+        truncated: how many texts were cut to max_length or max_target_length: one a row, or a source and its target.
         max_target_length: the longest target that is allowed; None when there are no targets.
 
     Raises:

@@ -11,17 +11,7 @@ from typing import Any
 
 from jaxft.errors import InputError
 from jaxft.models.config import Field, activation, check_heads, number, read_fields, size
-from jaxft.models.encoder import (
-    OTHER_HEADS,
-    POOLINGS,
-    TASKS,
-    Encoder,
-    EncoderConfig,
-    encoder_entries,
-    head_classes,
-    head_entries,
-)
-from jaxft.models.family import Family
+from jaxft.models.encoder import EncoderConfig, encoder_entries, encoder_family, head_entries
 from jaxft.models.keys import Entry, linear
 
 FIELDS = {
@@ -84,16 +74,4 @@ def entries(config: EncoderConfig) -> list[Entry]:
     return found + head_entries(config, "pooler.dense", "classifier")
 
 
-BERT = Family(
-    model_type="bert",
-    config=EncoderConfig,
-    fields=fields,
-    entries=entries,
-    module=Encoder,
-    tasks=TASKS,
-    poolings=POOLINGS,
-    prefix="bert.",
-    base="BertModel",
-    classes=head_classes("Bert"),
-    ignored=OTHER_HEADS,
-)
+BERT = encoder_family("bert", "Bert", "bert.", fields, entries)

@@ -10,17 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.models.config import activation, check_heads, number, read_fields, size
-from jaxft.models.encoder import (
-    OTHER_HEADS,
-    POOLINGS,
-    TASKS,
-    Encoder,
-    EncoderConfig,
-    encoder_entries,
-    head_classes,
-    head_entries,
-)
-from jaxft.models.family import Family
+from jaxft.models.encoder import EncoderConfig, encoder_entries, encoder_family, head_entries
 from jaxft.models.keys import Entry
 
 FIELDS = {
@@ -72,16 +62,4 @@ def entries(config: EncoderConfig) -> list[Entry]:
     return encoder_entries(config, NAMES) + head_entries(config, "pre_classifier", "classifier")
 
 
-DISTILBERT = Family(
-    model_type="distilbert",
-    config=EncoderConfig,
-    fields=fields,
-    entries=entries,
-    module=Encoder,
-    tasks=TASKS,
-    poolings=POOLINGS,
-    prefix="distilbert.",
-    base="DistilBertModel",
-    classes=head_classes("DistilBert"),
-    ignored=OTHER_HEADS,
-)
+DISTILBERT = encoder_family("distilbert", "DistilBert", "distilbert.", fields, entries)

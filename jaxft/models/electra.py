@@ -11,17 +11,7 @@ from typing import Any
 
 from jaxft.models import bert
 from jaxft.models.config import size
-from jaxft.models.encoder import (
-    OTHER_HEADS,
-    POOLINGS,
-    TASKS,
-    Encoder,
-    EncoderConfig,
-    encoder_entries,
-    head_classes,
-    head_entries,
-)
-from jaxft.models.family import Family
+from jaxft.models.encoder import EncoderConfig, encoder_entries, encoder_family, head_entries
 from jaxft.models.keys import Entry
 
 FIELDS = bert.FIELDS | {"embedding_size": size("embedding_size", 128)}
@@ -39,16 +29,4 @@ def entries(config: EncoderConfig) -> list[Entry]:
     return encoder_entries(config, NAMES) + head_entries(config, "classifier.dense", "classifier.out_proj")
 
 
-ELECTRA = Family(
-    model_type="electra",
-    config=EncoderConfig,
-    fields=fields,
-    entries=entries,
-    module=Encoder,
-    tasks=TASKS,
-    poolings=POOLINGS,
-    prefix="electra.",
-    base="ElectraModel",
-    classes=head_classes("Electra"),
-    ignored=OTHER_HEADS,
-)
+ELECTRA = encoder_family("electra", "Electra", "electra.", fields, entries)

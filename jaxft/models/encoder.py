@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxft.models.block import Block
 from jaxft.models.config import TextConfig
+from jaxft.models.family import Family
 from jaxft.models.heads import head, pool, pooler
 from jaxft.models.keys import Entry, linear, norm, table
 from jaxft.models.keys import head as head_only
@@ -201,11 +202,37 @@ def head_entries(config: EncoderConfig, pooler: str, output: str) -> list[Entry]
     return found
 
 
-def head_classes(name: str) -> dict[str, str]:
-    """The Hugging Face classes of an encoder with the head of each task."""
-    return {
-        "classify": f"{name}ForSequenceClassification",
-        "regress": f"{name}ForSequenceClassification",
-        "tag": f"{name}ForTokenClassification",
-        "spans": f"{name}ForQuestionAnswering",
-    }
+def encoder_family(
+    model_type: str,
+    name: str,
+    prefix: str,
+    fields: Callable[[Mapping[str, Any]], dict[str, Any]],
+    entries: Callable[[EncoderConfig], list[Entry]],
+) -> Family:
+    """An encoder's architecture.
+
+    Args:
+        model_type: in ``config.json``.
+        name: what its Hugging Face classes begin with.
+        prefix: what the names of a file with a head begin with.
+        fields: its own fields.
+        entries: its arrays.
+    """
+    return Family(
+        model_type=model_type,
+        config=EncoderConfig,
+        fields=fields,
+        entries=entries,
+        module=Encoder,
+        tasks=TASKS,
+        poolings=POOLINGS,
+        prefix=prefix,
+        base=f"{name}Model",
+        classes={
+            "classify": f"{name}ForSequenceClassification",
+            "regress": f"{name}ForSequenceClassification",
+            "tag": f"{name}ForTokenClassification",
+            "spans": f"{name}ForQuestionAnswering",
+        },
+        ignored=OTHER_HEADS,
+    )

@@ -13,17 +13,7 @@ from typing import Any
 from jaxft.errors import InputError
 from jaxft.models import bert
 from jaxft.models.config import token
-from jaxft.models.encoder import (
-    OTHER_HEADS,
-    POOLINGS,
-    TASKS,
-    Encoder,
-    EncoderConfig,
-    encoder_entries,
-    head_classes,
-    head_entries,
-)
-from jaxft.models.family import Family
+from jaxft.models.encoder import EncoderConfig, encoder_entries, encoder_family, head_entries
 from jaxft.models.keys import Entry
 
 FIELDS = bert.FIELDS | {"padding_position": token("pad_token_id", 1)}
@@ -50,17 +40,5 @@ def entries(config: EncoderConfig) -> list[Entry]:
     return encoder_entries(config, bert.NAMES) + head_entries(config, "classifier.dense", "classifier.out_proj")
 
 
-ROBERTA = Family(
-    model_type="roberta",
-    config=EncoderConfig,
-    fields=fields,
-    entries=entries,
-    module=Encoder,
-    tasks=TASKS,
-    poolings=POOLINGS,
-    prefix="roberta.",
-    base="RobertaModel",
-    classes=head_classes("Roberta"),
-    ignored=OTHER_HEADS,
-)
-XLM_ROBERTA = ROBERTA._replace(model_type="xlm-roberta", base="XLMRobertaModel", classes=head_classes("XLMRoberta"))
+ROBERTA = encoder_family("roberta", "Roberta", "roberta.", fields, entries)
+XLM_ROBERTA = encoder_family("xlm-roberta", "XLMRoberta", "roberta.", fields, entries)

@@ -122,6 +122,7 @@ def test_bad_images(jaxft, image_words, pictures, inputs, tmp_path):
     table.write_text("image,label\nnone.png,above\nnone.png,below\n")
     check_refusal(jaxft(*image_words(tmp_path / "run", train=table, eval=None)), "there is no image", "none.png")
     check_refusal(jaxft(*image_words(tmp_path / "run", image_size=32)), "--image-size 32", "16 x 16")
+    check_refusal(jaxft(*image_words(tmp_path / "run", flip=1.5)), "--flip is a share of the images", "got 1.5")
     check_refusal(jaxft(*image_words(tmp_path / "run", train=tmp_path / "none", eval=None)), "none")
     check_refusal(jaxft(*image_words(tmp_path / "run", train=broken / "above", eval=None)), "has 0 folders")
     words = image_words(tmp_path / "run", model=inputs.model)

@@ -122,6 +122,23 @@ def test_drawn_texts_depend_on_the_seed_alone(jaxft, decoder, tmp_path):
     assert [row["prompt"] for row in first] == ["the film", "a plot was"]
 
 
+def test_completions_are_learned_after_their_prompts(jaxft, finetune_words, decoder, tmp_path):
+    rng = random.Random(0)
+    rows = [{"prompt": rng.choice(PLAIN[:4]), "completion": "very fine"} for _ in range(32)]
+    table, run, out = write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path / "run", tmp_path / "p.jsonl"
+    words = finetune_words(
+        run, task="lm", model=decoder, train=table, eval=table, max_length=24, method="full", epochs=20
+    )
+    assert jaxft(*words).code == 0
+    assert evaluated(jaxft, run, table)["perplexity"] < 1.5, "prompts are random and must not count"
+    assert jaxft("predict", "--run", run, "--data", table, "--out", out).code == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["prompt"], line["completion"]) for line in lines] == [tuple(row.values()) for row in rows]
+    assert {line["tokens"] for line in lines} == {3}, "two words and the end"
+    lame = write_jsonl(tmp_path / "lame.jsonl", [{"prompt": "film"}])
+    check_refusal(jaxft("predict", "--run", run, "--data", lame, "--out", out), "no column 'completion'")
+
+
 def test_replies_are_learned(jaxft, finetune_words, decoder, tmp_path):
     rng = random.Random(0)
     rows = [

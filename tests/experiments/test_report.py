@@ -87,3 +87,11 @@ def test_baselines_answer_from_the_passage():
     without = baselines(table)
     assert without["the first sentence"]["exact_match"] == 1.0
     assert np.isfinite(without["a random span"]["f1"])
+
+
+def test_a_page_is_written_with_its_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    report.write_page("why", "# Why\n", [{"a": 1}])
+    assert (tmp_path / "results" / "why.md").read_text() == "# Why\n"
+    assert (tmp_path / "results" / "why.csv").read_text() == "a\n1\n"
+    assert "# Why" in capsys.readouterr().out

@@ -101,7 +101,11 @@ def _training(model: Model, configuration: Configuration, dataset: Dataset) -> T
     size, seed = configuration["batch_size"], configuration["seed"]
     config = model.config
     transform = training_transform(
-        size=configuration["image_size"], mean=config.mean, std=config.std, scale=(0.35, 1.0)
+        size=configuration["image_size"],
+        mean=config.mean,
+        std=config.std,
+        scale=(0.35, 1.0),
+        flip=configuration["flip"],
     )
     return augmented(batches(dataset, batch_size=size, seed=seed), transform, seed=seed + _SEED)
 
@@ -140,7 +144,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
 IMAGES = Task(
     name="images",
     model_task="classify",
-    options={"image_size": None},
+    options={"image_size": None, "flip": 0.5},
     columns=("sha256", "label"),
     read=_read,
     labels=names,

@@ -1,4 +1,4 @@
-"""``--task lm``: texts to continue, packed into full rows."""
+"""``--task lm``: texts, or prompts with completions that alone are learned, packed into full rows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ FIGURES = (("perplexity", "perplexity"), ("accuracy", "accuracy of tokens"), ("l
 
 
 def _read(source: str, labelled: bool) -> Table:
+    from jaxft.data import read_table
+
     del labelled
-    return read_texts(source)
+    if source.lower().endswith(".txt"):
+        return _documents(Path(source))
+    rows = read_table(source, require=())
+    rows.require(*(("prompt", "completion") if "prompt" in rows and "text" not in rows else ("text",)))
+    return rows
 
 
 def read_texts(source: str) -> Table:
@@ -51,9 +57,12 @@ def _documents(path: Path) -> Table:
 
 
 def _dataset(model: Model, configuration: Configuration, rows: Table, labels: Labels) -> Dataset:
-    from jaxft.data import pack
+    from jaxft.data import pack, prompts
 
-    return pack(model.tokenizer, rows, length=configuration["max_length"])
+    length = configuration["max_length"]
+    if "text" in rows:
+        return pack(model.tokenizer, rows, length=length)
+    return prompts(model.tokenizer, rows, max_length=length, length=length)
 
 
 def _describe(dataset: Dataset) -> str:
@@ -69,21 +78,23 @@ def token_example(model: Model, configuration: Configuration, rows: int) -> Batc
 
 
 def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
-    from jaxft.data import eval_batches, language_modelling
+    from jaxft.data import eval_batches, language_modelling, prompts
     from jaxft.metrics import perplexity
 
     length, size = learned.configuration["max_length"], learned.configuration["batch_size"]
-    dataset = language_modelling(learned.model.tokenizer, rows, max_length=length)
+    columns = ("text",) if "text" in rows else ("prompt", "completion")
+    dataset = (language_modelling if "text" in rows else prompts)(learned.model.tokenizer, rows, max_length=length)
     batches = eval_batches(dataset, batch_size=size, lengths=buckets(length))
-    for text, (nll, tokens) in zip(rows["text"], row_losses(learned, batches), strict=True):
-        yield {"text": text, "perplexity": perplexity(nll, tokens) if tokens else None, "tokens": tokens}
+    for row, (nll, tokens) in enumerate(row_losses(learned, batches)):
+        texts = {name: rows[name][row] for name in columns}
+        yield {**texts, "perplexity": perplexity(nll, tokens) if tokens else None, "tokens": tokens}
 
 
 LM = Task(
     name="lm",
     model_task="lm",
     options={"max_length": 256},
-    columns=("text",),
+    columns=("text", "prompt", "completion"),
     read=_read,
     labels=no_labels,
     check=no_check,
