@@ -182,7 +182,7 @@ def match(
     misshaped, taken = [], set()
     for entry in wanted:
         taken.add(entry.name)
-        array = arrays.get(entry.name) if use_head or not entry.path.startswith("head/") else None
+        array = _stored(entry, arrays) if use_head or not entry.path.startswith("head/") else None
         if array is None:
             (absent if entry.fresh else missing).append(entry)
             continue
@@ -197,6 +197,11 @@ def match(
     if missing or misshaped or extra:
         raise InputError(_complaint(sorted({entry.name for entry in missing}), misshaped, extra, source))
     return found
+
+
+def _stored(entry: Entry, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    found = arrays.get(entry.name)
+    return found if found is not None or entry.otherwise is None else arrays.get(entry.otherwise)
 
 
 def _module(path: str) -> str:

@@ -22,6 +22,7 @@ class Entry(NamedTuple):
         ones: leading axes of size one that the array there has and this has not.
         bare: the name never has a prefix, as those of heads.
         fresh: a pretrained file may lack it; it then starts from random numbers.
+        otherwise: what is read in its place where the file lacks it, as tied weights are stored once.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Entry(NamedTuple):
     ones: int = 0
     bare: bool = False
     fresh: bool = False
+    otherwise: str | None = None
 
     @property
     def transpose(self) -> bool:

@@ -74,7 +74,8 @@ class T5Config(Seq2SeqConfig):
         max_distance: tokens farther apart than this share a bucket.
         norm_eps: added to the mean square.
         dropout: of embeddings, attention, feed-forward, and every output.
-        scaled_outputs: logits = E h / sqrt(d) with the word embeddings E, else W h with a kernel of their own.
+        scaled_outputs: logits = E h / sqrt(d) with the word embeddings E, else W h with a kernel of their own, which
+            starts as E where the file holds none and says that it is tied.
     """
 
     head_dim: int
@@ -246,10 +247,17 @@ def entries(config: T5Config) -> list[Entry]:
     if c.task == "seq2seq":
         found += _stack_entries(c, "decoder", c.num_decoder_layers)
         if not c.scaled_outputs:
-            found += linear("lm_head", "lm_head", c.hidden_size, c.vocab_size, bias=False)
+            found += _output_entries(c)
     if c.num_labels:
         found += keys.head(linear("head", "classifier", c.hidden_size, c.num_labels))
     return found
+
+
+def _output_entries(c: T5Config) -> list[Entry]:
+    """The kernel of the outputs; where a file ties it to the words, it may hold it only as these."""
+    kernel = linear("lm_head", "lm_head", c.hidden_size, c.vocab_size, bias=False)
+    tied = c.raw.get("tie_word_embeddings") is not False
+    return [entry._replace(otherwise="shared.weight") for entry in kernel] if tied else kernel
 
 
 def _stack_entries(c: T5Config, stack: str, layers: int) -> list[Entry]:
