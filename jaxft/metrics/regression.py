@@ -28,6 +28,8 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, floa
     References:
         Spearman, "The Proof and Measurement of Association between Two Things", 1904.
     """
+    from scipy.stats import rankdata
+
     predicted, true = logits.reshape(-1).astype(np.float64), labels.reshape(-1).astype(np.float64)
     if predicted.shape != true.shape:
         raise InputError(f"a regression predicts one value a row, but logits are {logits.shape}, labels {labels.shape}")
@@ -36,7 +38,7 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, floa
     return {
         "mse": float(((predicted - true) ** 2).mean()),
         "pearson": _correlation(predicted, true),
-        "spearman": _correlation(_ranks(predicted), _ranks(true)),
+        "spearman": _correlation(rankdata(predicted), rankdata(true)),
     }
 
 
@@ -46,11 +48,3 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     # Scaled first, so that tiny or huge deviations neither vanish nor overflow when squared.
     a, b = ((values - values.mean()) / np.ptp(values) for values in (x, y))
     return float((a * b).sum() / math.sqrt(float((a * a).sum() * (b * b).sum())))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    if np.isnan(values).any():
-        return np.full(values.shape, np.nan)
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
