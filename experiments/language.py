@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxft as ft
 from experiments import report
 from jaxft.metrics import perplexity
-from jaxft.objectives import negative_log_likelihood
-from jaxft.weights import lift
+from jaxft.train import label_losses
 
 IGNORED = -100
 LORA = ["**/attention/{query,key,value,output}/kernel", "**/feed_forward/{up,gate,down}/kernel"]
@@ -113,19 +111,8 @@ class Clock:
 
 def token_nll(model: ft.Model, params: Any, batches: Iterable[dict[str, Any]]) -> Losses:
     """−log p of every label, on the host."""
-    apply = lift(model.apply)
-
-    @jax.jit
-    def losses(params: Any, batch: dict[str, Any]) -> jax.Array:
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "mask")}
-        labels = jnp.asarray(batch["labels"])
-        return negative_log_likelihood(apply(params, inputs).logits, labels, labels != IGNORED)
-
-    found, labels = [], []
-    for batch in batches:
-        found.append(np.asarray(losses(params, batch))[batch["mask"]])
-        labels.append(batch["labels"][batch["mask"]])
-    return Losses(np.concatenate(found), np.concatenate(labels))
+    nll, labels = zip(*label_losses(model.apply, params, batches), strict=True)
+    return Losses(np.concatenate(nll), np.concatenate(labels))
 
 
 def figure(losses: Losses, counts: np.ndarray | None = None, draws: int = 2000) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from jaxft.train.peft_save import save_adapter
 from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_mesh, shard, shard_batch, shardings
 from jaxft.train.step import make_step
 from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
-from jaxft.train.token_losses import TokenLosses, token_losses
+from jaxft.train.token_losses import TokenLosses, label_losses, token_losses
 
 __all__ = [
     "Checkpointer",
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fully_sharded",
+    "label_losses",
     "load_adapter",
     "make_mesh",
     "make_step",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxft as ft
-from jaxft.train import TokenLosses, token_losses
+from jaxft.train import TokenLosses, label_losses, token_losses
 from jaxft.types import Outputs
 
 RNG = np.random.default_rng(0)
@@ -100,3 +100,27 @@ def test_a_label_that_is_no_token_is_refused(label):
 def test_what_does_not_fit_is_refused(batches, reason):
     with pytest.raises(ft.InputError, match=reason):
         token_losses(logits, None, batches)
+
+
+def test_each_label_has_the_loss_that_is_summed():
+    batches = [batch_of(3, 4), batch_of(2, 6)]
+    batches[0]["mask"] = np.array([True, False, True])
+    found = list(label_losses(logits, None, batches))
+    assert [losses.shape for losses, _ in found] == [(2, 4), (2, 6)]
+    assert all((losses[labels == -100] == 0).all() for losses, labels in found)
+    sums = sum(losses.sum() for losses, _ in found), sum((labels != -100).sum() for _, labels in found)
+    assert sums == by_hand(batches)[:2]
+    np.testing.assert_array_equal(found[0][1], batches[0]["labels"][[0, 2]])
+    z, label = batches[1]["x"][0, 0], 3
+    batches[1]["labels"][0, 0] = label
+    losses = list(label_losses(logits, None, batches))[1][0]
+    assert losses[0, 0] == pytest.approx(np.log(np.exp(z).sum()) - z[label], rel=1e-5)
+
+
+def test_losses_of_labels_that_are_no_tokens_are_refused():
+    batch = batch_of(1, 2)
+    batch["labels"][0, 0] = 7
+    with pytest.raises(ft.InputError, match="1 are neither"):
+        list(label_losses(logits, None, [batch]))
+    with pytest.raises(ft.InputError, match="need labels"):
+        list(label_losses(logits, None, [{"x": batch["x"]}]))

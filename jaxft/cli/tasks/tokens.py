@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from jaxft.cli.inputs import buckets
 from jaxft.cli.tasks.task import Learned
@@ -26,20 +26,10 @@ def token_figures(learned: Learned, rows: Table, dataset: Dataset) -> dict[str, 
 
 def row_losses(learned: Learned, batches: Iterable[Batch]) -> Iterator[tuple[float, int]]:
     """For each row the sum of −log p over its labels, in nats, and how many there are."""
-    import jax.numpy as jnp
+    from jaxft.train import label_losses
 
-    from jaxft.objectives import negative_log_likelihood
-    from jaxft.train import predict
-
-    def sums(params: Any, batch: Mapping[str, Any]) -> Any:
-        inputs = {name: value for name, value in batch.items() if name != "targets"}
-        targets = batch["targets"]
-        losses = negative_log_likelihood(learned.model.apply(params, inputs).logits, targets, targets >= 0)
-        return jnp.stack([losses.sum(axis=1), (targets >= 0).sum(axis=1).astype(jnp.float32)], axis=1)
-
-    renamed = ({**batch, "targets": batch["labels"]} for batch in batches)
-    for nll, tokens in predict(sums, learned.params, renamed):
-        yield float(nll), int(tokens)
+    for losses, labels in label_losses(learned.model.apply, learned.params, batches):
+        yield from zip(losses.sum(axis=1).tolist(), (labels >= 0).sum(axis=1).tolist(), strict=True)
 
 
 def written(learned: Learned, batches: Iterable[Batch], most: int) -> list[str]:
