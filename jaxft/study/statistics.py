@@ -1,0 +1,231 @@
+"""What a handful of seeds says: mean, spread, interval, paired tests and the correction for making many of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxft.errors import InputError, nearest
+
+TESTS = {"t": "paired t test", "permutation": "exact paired permutation test", "wilcoxon": "Wilcoxon signed-rank test"}
+"""The paired tests and how a caption names them."""
+
+_MOST_FLIPS = 20
+
+
+def mean(values: Sequence[float]) -> float:
+    """x̄ = Σ x / n, the same in whatever order the values come.
+
+    Args:
+        values: ``[n]`` finite numbers.
+
+    Raises:
+        InputError: there are no values, or one is not finite.
+
+    Example:
+        >>> mean([0.5, 1.0, 1.5])
+        1.0
+    """
+    values = _finite(values)
+    return math.fsum(values) / len(values)
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """s = √(Σ (x − x̄)² / (n − 1)); None for a single value, of which it is not defined.
+
+    Args:
+        values: ``[n]`` finite numbers.
+
+    Raises:
+        InputError: there are no values, or one is not finite.
+
+    Example:
+        >>> standard_deviation([1.0, 2.0, 3.0])
+        1.0
+    """
+    values = _finite(values)
+    if len(values) == 1:
+        return None
+    if min(values) == max(values):
+        return 0.0
+    centre = mean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> tuple[float, float] | None:
+    """The bootstrap interval of the mean, bias-corrected and accelerated (BCa); None for a single value.
+
+    Where BCa is not defined, the plain percentile interval is given; equal values give an interval of no width. The
+    same values give the same bits in whatever order they come. Few values say little about their own spread: over 5
+    normal seeds a nominal 95 % interval holds the true mean about 84 times in a hundred, over 20 about 92 times.
+
+    Args:
+        values: ``[n]`` finite numbers, one a seed.
+        confidence: nominal coverage, between 0 and 1.
+        resamples: how many times the values are drawn anew.
+        seed: of the draws.
+
+    Raises:
+        InputError: there are no values, one is not finite, or the confidence is no share.
+
+    Example:
+        >>> low, high = bootstrap_interval([0.90, 0.91, 0.93, 0.90, 0.92])
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.902 to 0.922
+
+    References:
+        Efron, "Better Bootstrap Confidence Intervals", 1987.
+        Colas et al., "How Many Random Seeds? Statistical Power Analysis in Deep Reinforcement Learning", 2018.
+    """
+    from scipy import stats
+
+    values = sorted(_finite(values))
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is a share between 0 and 1, such as 0.95, but {confidence} was given")
+    if len(values) == 1:
+        return None
+    if values[0] == values[-1]:
+        return values[0], values[0]
+    for method in ("BCa", "percentile"):
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=stats.DegenerateDataWarning):
+            bounds = stats.bootstrap(
+                (np.asarray(values),),
+                np.mean,
+                confidence_level=confidence,
+                n_resamples=resamples,
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        if np.isfinite([bounds.low, bounds.high]).all():
+            break
+    # A mean of the values lies among them; rounding may have put it one bit outside.
+    return max(values[0], float(bounds.low)), min(values[-1], float(bounds.high))
+
+
+def paired_test(first: Sequence[float], second: Sequence[float], *, test: str = "t") -> float:
+    """The two-sided p value of "no difference" between two methods that ran with the same seeds.
+
+    With dᵢ = firstᵢ − secondᵢ over n seeds:
+
+    - ``"t"``: t = d̄ / (s_d / √n) against Student's distribution with n − 1 degrees of freedom. It takes the differences
+      for normal, which few seeds cannot show. Where all differences are one and the same number s_d is 0 and t has no
+      value: the permutation p is given, which does not claim more than n signs can say.
+    - ``"permutation"``: the share of all 2ⁿ sign flips of d whose |Σ ±dᵢ| is at least |Σ dᵢ|. It assumes no more than
+      symmetry, and is exact; but with n seeds its smallest p is 2/2ⁿ, so 5 seeds never reach 0.05 (they reach 0.0625).
+    - ``"wilcoxon"``: the signed ranks of d without its zeros; its smallest p is 2/2ⁿ too.
+
+    Vectors that are equal within twelve digits give p = 1.
+
+    Args:
+        first: ``[n]`` values of one method, one a seed.
+        second: ``[n]`` values of the other, seeds in the same order.
+        test: one of the three.
+
+    Raises:
+        InputError: fewer than two seeds, unequal lengths, a value that is not finite, an unknown test, or more seeds
+            than the permutation test can flip.
+
+    Example:
+        >>> print(f"{paired_test([0.90, 0.91, 0.93, 0.90], [0.88, 0.90, 0.90, 0.89]):.4f}")
+        0.0354
+
+    References:
+        Dror et al., "The Hitchhiker's Guide to Testing Statistical Significance in Natural Language Processing", 2018.
+        Colas et al., "How Many Random Seeds? Statistical Power Analysis in Deep Reinforcement Learning", 2018.
+    """
+    check_test(test)
+    difference = _differences(first, second)
+    if not difference.any():
+        return 1.0
+    if test == "wilcoxon":
+        return _wilcoxon(difference)
+    if test == "permutation" or np.ptp(difference) == 0:
+        return _sign_flips(difference)
+    from scipy import stats
+
+    spread = difference.std(ddof=1) / math.sqrt(len(difference))
+    return float(2 * stats.t.sf(abs(difference.mean()) / spread, len(difference) - 1))
+
+
+def check_test(test: str) -> None:
+    """Raises InputError unless there is a paired test of this name."""
+    if test not in TESTS:
+        raise InputError(f"there is no paired test {test!r}: choose one of {', '.join(TESTS)} ({nearest(test, TESTS)})")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p̃₍ᵢ₎ = maxⱼ≤ᵢ min(1, (m − j + 1) p₍ⱼ₎) for p₍₁₎ ≤ … ≤ p₍ₘ₎.
+
+    Rejecting where p̃ ≤ α keeps the chance of even one false rejection among the m tests at α or below.
+
+    Args:
+        p_values: ``[m]`` of any dependence, each between 0 and 1.
+
+    Returns:
+        ``[m]`` adjusted values, in the order given.
+
+    Raises:
+        InputError: a p value is none.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    References:
+        Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    """
+    if wrong := [p for p in p_values if not 0 <= p <= 1]:
+        raise InputError(f"p values lie between 0 and 1, but {wrong[0]} was given")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not numbers:
+        raise InputError("expected at least one value, but there is none")
+    if wrong := [number for number in numbers if not math.isfinite(number)]:
+        raise InputError(f"expected finite values, but there is {wrong[0]}: leave runs that diverged out, and say so")
+    return numbers
+
+
+def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
+    """first − second to twelve digits of the larger, so that 0.3 − 0.2 and 0.2 − 0.1 are tied."""
+    a, b = np.asarray(_finite(first)), np.asarray(_finite(second))
+    if len(a) != len(b):
+        raise InputError(
+            f"a paired test needs the same seeds on both sides, but there are {len(a)} and {len(b)} values"
+        )
+    if len(a) < 2:
+        raise InputError("a paired test needs at least two seeds, but there is one: run more seeds")
+    unit = 1e-12 * float(max(np.abs(a).max(), np.abs(b).max(), np.finfo(float).tiny / 1e-12))
+    return np.round((a - b) / unit)
+
+
+def _sign_flips(difference: np.ndarray) -> float:
+    if len(difference) > _MOST_FLIPS:
+        raise InputError(
+            f'2^{len(difference)} sign flips are too many to make: up to {_MOST_FLIPS} seeds; use test="t" beyond them'
+        )
+    sums = difference[:1]  # the other sign of the first gives the same |sums| again
+    for value in difference[1:]:
+        sums = np.concatenate((sums + value, sums - value))
+    return float(np.mean(np.abs(sums) >= abs(difference.sum())))
+
+
+def _wilcoxon(difference: np.ndarray) -> float:
+    """The exact distribution over sign flips of the mid-ranks, normal beyond what can be flipped."""
+    from scipy import stats
+
+    moved = difference[difference != 0]
+    if len(moved) > _MOST_FLIPS:
+        return float(stats.wilcoxon(moved, method="asymptotic").pvalue)
+    return _sign_flips(np.sign(moved) * stats.rankdata(np.abs(moved)))
