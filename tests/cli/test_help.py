@@ -17,6 +17,8 @@ COMMANDS = [
     ("export",),
     ("assets",),
     ("assets", "fetch"),
+    ("study",),
+    ("study", "status"),
 ]
 HEAVY = {
     "jax",

@@ -1,0 +1,87 @@
+"""Files that are written once: whole, on disk, and never over another."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxft.errors import InputError
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def draft(directory: Path, text: str) -> Iterator[Path]:
+    """A hidden file with this text, flushed to disk; its first name is gone at the end, those linked to it stay.
+
+    Raises:
+        InputError: the directory cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> with draft(directory, "whole") as file:
+        ...     link_new(file, directory / "one"), link_new(file, directory / "one"), link_new(file, directory / "two")
+        (True, True, True)
+        >>> with draft(directory, "another") as file:
+        ...     link_new(file, directory / "one")
+        False
+        >>> sorted(path.name for path in directory.iterdir())
+        ['one', 'two']
+    """
+    path = directory / f".{secrets.token_hex(8)}{PARTIAL}"
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write in {directory} ({error.strerror}): choose a directory that can be written to"
+        ) from error
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def link_new(file: Path, path: Path) -> bool:
+    """Gives a file a second name unless another file has it; of several who try at once, one succeeds.
+
+    Linking is exclusive on network file systems too. Its answer may be lost and the request sent again, which then
+    finds the name taken: by ourselves, so the two names are compared.
+    """
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        try:
+            return os.path.samefile(file, path)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def write_new(path: Path, text: str) -> bool:
+    """Writes a file that is not there yet, whole and on disk; False, and nothing is changed, if one is there.
+
+    Raises:
+        InputError: its directory cannot be written to.
+    """
+    with draft(path.parent, text) as file:
+        made = link_new(file, path)
+    if made:
+        sync_directory(path.parent)
+    return made
+
+
+def sync_directory(directory: Path) -> None:
+    """Forces the names in a directory to disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

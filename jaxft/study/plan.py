@@ -1,0 +1,115 @@
+"""``study.json``: what a study is, and which runs are wanted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxft.errors import InputError
+from jaxft.files import read_json_object
+from jaxft.study.keys import canonical, plain
+
+NAME = "study.json"
+_OWN = {"rows", "claims", "code", "report"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as its directory describes it.
+
+    Args:
+        name: of the study.
+        fields: names of the fields of a run, in the order they are shown.
+        axes: the values of each field that varies.
+        planned: the config of each run that is wanted, by its key.
+    """
+
+    name: str
+    fields: list[str]
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    planned: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def grown(self, other: Plan) -> Plan:
+        """This plan with what another adds; a config that got a new key, of newer code or data, leaves the old one."""
+        axes = {name: list(values) for name, values in self.axes.items()}
+        for name, values in other.axes.items():
+            known = axes.setdefault(name, [])
+            have = set(map(canonical, known))
+            known += [value for value in values if canonical(value) not in have]
+        renewed = set(map(canonical, other.planned.values()))
+        kept = {key: config for key, config in self.planned.items() if canonical(config) not in renewed}
+        return Plan(self.name, self.fields, axes, kept | other.planned)
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a study.
+
+    Raises:
+        InputError: the directory holds none.
+    """
+    if not directory.is_dir():
+        raise InputError(f"there is no directory {directory}: name the directory of a study")
+    path = directory / NAME
+    if not path.is_file():
+        raise InputError(f"{directory} holds no study: expected a {NAME} in it; name the directory of a study")
+    fields = read_json_object(path)
+    try:
+        plan = Plan(**fields)
+    except TypeError as error:
+        raise InputError(f"{path} describes no study of this version ({error}): name another directory") from error
+    if not (isinstance(plan.axes, dict) and isinstance(plan.planned, dict) and isinstance(plan.fields, list)):
+        raise InputError(f"{path} describes no study of this version: name another directory")
+    return plan
+
+
+def check_same(directory: Path, old: Plan, new: Plan) -> None:
+    """Refuses a directory of another study.
+
+    Raises:
+        InputError: names the difference.
+    """
+    if old.name != new.name:
+        raise InputError(
+            f"{directory} holds the study {old.name!r}, and this one is {new.name!r}: choose another directory"
+        )
+    gone = [name for name in old.fields if name not in new.fields]
+    come = [name for name in new.fields if name not in old.fields]
+    if gone or come:
+        said = [f"it has no {', '.join(come)}"] * bool(come) + [f"its {', '.join(gone)} is not known here"] * bool(gone)
+        raise InputError(
+            f"the runs in {directory} have other fields than this study: {' and '.join(said)}; choose another directory"
+        )
+
+
+def check_new(directory: Path) -> None:
+    """Refuses a directory that holds anything else; what a process leaves that was killed while it made one is fine.
+
+    Raises:
+        InputError: names a file that is in the way.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"expected a directory for the study, but {directory} is a file: choose another name")
+    if directory.is_dir():
+        others = sorted(path.name for path in directory.iterdir() if path.name[0] != "." and path.name not in _OWN)
+        if others:
+            raise InputError(
+                f"{directory} holds no study but other files, such as {others[0]}: choose a new or empty directory"
+            )
+
+
+def plan_of(
+    name: str, fields: Sequence[str], axes: Mapping[str, Sequence[Any]], planned: Mapping[str, Mapping[str, Any]]
+) -> Plan:
+    """A plan as it is read back from JSON.
+
+    Raises:
+        InputError: a value cannot be held by JSON.
+    """
+    return Plan(
+        name,
+        list(fields),
+        plain({axis: tuple(values) for axis, values in axes.items()}),
+        {key: plain(config) for key, config in planned.items()},
+    )

@@ -1,0 +1,201 @@
+"""Rows: written once, whole, readable by pandas and DuckDB; directories of other studies are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+
+import duckdb
+import pandas as pd
+import pytest
+
+from jaxft.errors import InputError
+from jaxft.study.store import Store, read_rows
+
+
+def row(key, lr=0.1, seed=0, **more):
+    metrics = {"accuracy": 0.9 + seed / 100}
+    whole = {"key": key, "config": {"lr": lr, "seed": seed}, "metrics": metrics, "curve": [{"step": 1, "loss": 0.5}]}
+    return {**whole, "provenance": {"versions": {"jax": "1"}}, "status": "finished", **more}
+
+
+def opened(place, **changes):
+    study = {"name": "digits", "fields": ["lr", "seed"], "axes": {"lr": [0.1], "seed": [0]}}
+    return Store.open(place, **{**study, "planned": {"a": {"lr": 0.1, "seed": 0}}, **changes})
+
+
+def test_the_first_row_of_a_run_stays(tmp_path):
+    store = opened(tmp_path / "study")
+    assert store.add(row("a"))
+    before = (tmp_path / "study/rows/a.json").read_bytes()
+    assert not store.add(row("a", metrics={"accuracy": 0.1}))
+    assert (tmp_path / "study/rows/a.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "study/rows").iterdir()] == ["a.json"]
+    assert store.finished() == {"a"}
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    store = opened(tmp_path)
+    store.add(row("a", metrics={"loss": math.nan}, curve=({"step": 1, "loss": math.inf},), status="diverged"))
+    (read,) = store.rows()
+    assert read["metrics"] == {"loss": None}
+    assert read["curve"] == [{"step": 1, "loss": None}]
+
+
+def test_rows_come_in_the_order_of_their_configs(tmp_path):
+    store = opened(tmp_path)
+    runs = {"d": (0.01, 10), "c": (0.01, 2), "b": (1, 0), "a": ("auto", 0), "f": (None, 1), "e": (0.01, 2)}
+    for key, (lr, seed) in runs.items():
+        store.add(row(key, lr=lr, seed=seed))
+    assert [each["key"] for each in store.rows()] == ["f", "c", "e", "d", "b", "a"]
+
+
+def test_pandas_and_duckdb_read_the_rows(tmp_path):
+    store = opened(tmp_path)
+    store.add(row("a", seed=0))
+    store.add(row("b", lr=0.2, seed=1, validation={"accuracy": 0.8}, metrics={"accuracy": None}))
+    frame = pd.DataFrame(read_rows(tmp_path)).set_index("key")
+    assert frame["config.lr"].to_dict() == {"a": 0.1, "b": 0.2}
+    assert frame["metrics.accuracy"]["a"] == 0.9
+    assert frame[["metrics.accuracy", "validation.accuracy"]].isna().to_numpy().tolist() == [
+        [False, True],
+        [True, False],
+    ]
+    assert set(frame["provenance.versions.jax"]) == {"1"}
+    assert read_rows(tmp_path, flat=False)[0] == row("a")
+    with duckdb.connect() as connection:
+        files = f"'{tmp_path}/rows/*.json'"
+        found = connection.sql(
+            f"SELECT config.lr, metrics.accuracy, curve[1].loss FROM read_json_auto({files}) ORDER BY 1"
+        )
+        assert found.fetchall() == [(0.1, 0.9, 0.5), (0.2, None, 0.5)]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"key": "a", "conf', b"[]", b'{"key": "b", "config": {}}', b"\xff\x00"])
+def test_a_damaged_row_is_set_aside_and_its_run_is_done_again(tmp_path, content, caplog):
+    opened(tmp_path).add(row("b"))
+    (tmp_path / "rows/a.json").write_bytes(content)
+    store = Store(tmp_path)
+    assert store.finished() == {"b"}
+    assert "a.json is damaged" in caplog.text
+    assert (tmp_path / "rows/a.damaged").read_bytes() == content
+    assert store.add(row("a"))
+    assert [each["key"] for each in store.rows()] == ["a", "b"]
+
+
+def test_a_damaged_row_does_not_stop_a_good_one(tmp_path):
+    store = opened(tmp_path)
+    (tmp_path / "rows/a.json").touch()
+    assert store.add(row("a"))
+    assert store.rows() == [row("a")]
+
+
+def test_a_good_row_that_comes_while_a_damaged_one_is_set_aside_is_kept(tmp_path, monkeypatch):
+    store = opened(tmp_path)
+    path = tmp_path / "rows/a.json"
+    path.touch()
+    rename = os.rename
+
+    def late(source, target):
+        path.write_text(json.dumps(row("a")))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    store.finished()
+    monkeypatch.undo()
+    assert store.rows() == [row("a")]
+
+
+def test_a_directory_that_cannot_be_written_can_be_read(tmp_path, monkeypatch, caplog):
+    opened(tmp_path).add(row("b"))
+    (tmp_path / "rows/a.json").touch()
+
+    def refuse(*paths):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    assert [each["key"] for each in Store(tmp_path).rows()] == ["b"]
+    assert "stays where it is (Permission denied)" in caplog.text
+
+
+def test_a_directory_that_cannot_be_written_is_refused_for_a_study():
+    with pytest.raises(InputError, match="cannot write /proc/study"):
+        opened("/proc/study")
+
+
+def test_the_same_study_may_grow_and_nothing_is_forgotten(tmp_path):
+    store = opened(tmp_path)
+    store.add(row("a"))
+    opened(tmp_path, axes={"lr": [0.1, 0.2], "seed": [0]}, planned={"b": {"lr": 0.2, "seed": 0}})
+    assert opened(tmp_path).plan.axes == {"lr": [0.1, 0.2], "seed": [0]}
+    assert Store(tmp_path).plan.planned == {"a": {"lr": 0.1, "seed": 0}, "b": {"lr": 0.2, "seed": 0}}
+    assert Store(tmp_path).finished() == {"a"}
+
+
+def test_a_config_of_newer_code_takes_the_place_of_the_older(tmp_path):
+    opened(tmp_path)
+    assert opened(tmp_path, planned={"new": {"seed": 0, "lr": 0.1}}).plan.planned == {"new": {"seed": 0, "lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "letters"}, "holds the study 'digits', and this one is 'letters'"),
+        ({"fields": ["lr", "rank", "seed"]}, "it has no rank; choose another"),
+        ({"fields": ["lr"]}, "its seed is not known here; choose another"),
+    ],
+)
+def test_the_directory_of_another_study_is_refused(tmp_path, changes, said):
+    opened(tmp_path)
+    before = (tmp_path / "study.json").read_bytes()
+    with pytest.raises(InputError, match=said):
+        opened(tmp_path, **changes)
+    assert (tmp_path / "study.json").read_bytes() == before
+
+
+def test_a_directory_of_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"holds no study but other files, such as thesis\.tex"):
+        opened(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        opened(tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("[]", "must hold a JSON object"), ("{}", "no study of this version"), ("", "not valid JSON")]
+)
+def test_a_description_that_is_none_is_refused(tmp_path, content, said):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(InputError, match=said):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [({"config": {}}, "a row has"), ({"key": "a", "config": {"f": print}}, "cannot be written as JSON")],
+)
+def test_a_row_that_cannot_be_kept_is_refused(tmp_path, bad, said):
+    store = opened(tmp_path)
+    with pytest.raises(InputError, match=said):
+        store.add(bad)
+    assert store.rows() == []
+
+
+def grow(place, number):
+    for seed in range(number * 10, number * 10 + 10):
+        opened(place, axes={"seed": [seed]}, planned={str(seed): {"seed": seed}})
+
+
+def test_plans_that_grow_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    grow(tmp_path, 9)
+    workers = [context.Process(target=grow, args=(tmp_path, number)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    plan = Store(tmp_path).plan
+    assert len(plan.planned) == 40
+    assert len(plan.axes["seed"]) == 40
