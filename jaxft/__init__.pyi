@@ -2,6 +2,7 @@
 
 from . import data as data
 from . import metrics as metrics
+from .adapt import MaskedRank as MaskedRank
 from .adapt import chain as chain
 from .adapt import freeze as freeze
 from .adapt import full as full
@@ -23,6 +24,11 @@ from .objectives import cross_entropy as cross_entropy
 from .objectives import mean_squared_error as mean_squared_error
 from .objectives import next_token as next_token
 from .objectives import span_cross_entropy as span_cross_entropy
+from .study import Experiment as Experiment
+from .study import grid as grid
+from .study import masked as masked
+from .study import read_rows as read_rows
+from .study import run_study as run_study
 from .train import adamw as adamw
 from .train import data_parallel as data_parallel
 from .train import enable_compile_cache as enable_compile_cache

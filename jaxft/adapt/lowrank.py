@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.adapt.masked import MaskedRank
 from jaxft.errors import InputError, nearest
 from jaxft.trees import first_match, leaf_paths, map_with_path, select
 from jaxft.types import Adaptation, Array, Choice, Delta, Frozen, Key, Params
@@ -21,7 +23,7 @@ _DEFAULT_AXES = {2: "io", 4: "iiio"}
 def lora(
     selector: Choice,
     *,
-    rank: int | Mapping[str, int] = 8,
+    rank: int | MaskedRank | Mapping[str, int] = 8,
     alpha: float | Array | Mapping[str, float] = 16.0,
     rank_stabilized: bool = False,
     dropout: float | Array = 0.0,
@@ -31,11 +33,12 @@ def lora(
 
     x W' = x W + s (x A) B,  s = α/r, or α/√r when rank-stabilised
 
-    A starts uniform in ±1/√(number of inputs), B at zero, so that the adapted model starts as the base model.
+    A starts uniform in ±1/√(number of inputs), B at zero, so that the adapted model starts as the base model. The
+    columns of A are drawn one by one: with one key a smaller rank starts as the first columns of a larger one.
 
     Args:
         selector: the weights to adapt, such as ``"**/attention/{query,value}/kernel"``.
-        rank: r, one for all or by glob over paths (the first that matches holds).
+        rank: r, one for all or by glob over paths (the first that matches holds), or a `MaskedRank`.
         alpha: α, likewise; may be traced.
         rank_stabilized: whether to scale by α/√r.
         dropout: rate in [0, 1) on the input of the branch in training; may be traced.
@@ -57,7 +60,8 @@ def lora(
         Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
         Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023.
     """
-    for r in rank.values() if isinstance(rank, Mapping) else (rank,):
+    columns = rank.largest if isinstance(rank, MaskedRank) else rank
+    for r in columns.values() if isinstance(columns, Mapping) else (columns,):
         if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or r < 1:
             raise InputError(f"lora expects a rank of at least 1, a whole number, but got {r!r}")
     if isinstance(dropout, (int, float, np.number)) and not 0 <= dropout < 1:
@@ -73,9 +77,8 @@ def lora(
             if not take:
                 return None
             stack, inputs, outputs = _layout(path, leaf, axes)
-            r, bound = _for_path(rank, path, "rank"), 1 / math.sqrt(math.prod(inputs))
-            leaf_key = jax.random.fold_in(key, chosen.index(path))
-            a = jax.random.uniform(leaf_key, (*stack, *inputs, r), jnp.float32, -bound, bound)
+            r, bound = _for_path(columns, path, "rank"), 1 / math.sqrt(math.prod(inputs))
+            a = _columns(jax.random.fold_in(key, chosen.index(path)), (*stack, *inputs), r, bound)
             return {"a": a.astype(leaf.dtype), "b": jnp.zeros((*stack, r, *outputs), leaf.dtype)}
 
         return params, map_with_path(factors, params, mask)
@@ -86,11 +89,13 @@ def lora(
         def adapt(path: str, leaf: Any, factor: Any) -> Any:
             if factor is None:
                 return leaf
-            r = factor["a"].shape[-1]
-            s = _for_path(alpha, path, "alpha") / (math.sqrt(r) if rank_stabilized else r)
+            a, r = factor["a"], factor["a"].shape[-1]
+            if isinstance(rank, MaskedRank):
+                a, r = a * (jnp.arange(r) < rank.value).astype(a.dtype), rank.value
+            s = _for_path(alpha, path, "alpha") / (r**0.5 if rank_stabilized else r)
             return low_rank(
                 leaf,
-                factor["a"],
+                a,
                 factor["b"],
                 scale=s,
                 batch_axes=len(_layout(path, leaf, axes)[0]),
@@ -101,6 +106,12 @@ def lora(
         return map_with_path(adapt, frozen, delta, is_leaf=lambda leaf: leaf is None or is_structured(leaf))
 
     return Adaptation(init, bind)
+
+
+def _columns(key: Key, shape: tuple[int, ...], count: int, bound: float) -> Array:
+    """Uniform in ±bound, ``[*shape, count]``, each column from a key of its own."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+    return jax.vmap(lambda k: jax.random.uniform(k, shape, jnp.float32, -bound, bound), out_axes=-1)(keys)
 
 
 def _is_zero(rate: float | Array) -> bool:

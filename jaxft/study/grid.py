@@ -1,0 +1,149 @@
+"""The settings of a study: a product of axes, and which of them are structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_type_hints
+
+from jaxft.errors import InputError, nearest
+
+Scalar = bool | int | float | str | None
+
+
+class Masked(tuple[int, ...]):
+    """Ranks that share one program; made by `masked`."""
+
+
+class Grid(NamedTuple):
+    """Combinations of settings; made by `grid`. Two are put together by ``+``.
+
+    Attributes:
+        parts: each a product of axes, name -> values.
+    """
+
+    parts: tuple[Mapping[str, Sequence[Scalar]], ...]
+
+    def __add__(self, other: object) -> Grid:
+        if not isinstance(other, Grid):
+            raise InputError(
+                f"a grid is added to a grid, but this is a {type(other).__name__}: write grid(…) + grid(…)"
+            )
+        return Grid(self.parts + other.parts)
+
+    @property
+    def axes(self) -> dict[str, list[Scalar]]:
+        """Every axis and its values, in order of appearance."""
+        found: dict[str, list[Scalar]] = {}
+        for part in self.parts:
+            for name, values in part.items():
+                found.setdefault(name, []).extend(value for value in values if value not in found.get(name, []))
+        return found
+
+    @property
+    def masked(self) -> dict[str, int]:
+        """The axes made by `masked`, and the largest value of each."""
+        axes = [(name, values) for part in self.parts for name, values in part.items() if isinstance(values, Masked)]
+        return {name: max(max(v) for n, v in axes if n == name) for name, _ in axes}
+
+    def configs(self, config: Any) -> list[Any]:
+        """Every combination as a change of ``config``, each once; the last axis varies fastest.
+
+        Args:
+            config: a dataclass instance; axes are fields of it, of the fields' types.
+
+        Raises:
+            InputError: an axis is no field, or a value is not of the field's type.
+        """
+        kinds = field_types(type(config))
+        found: dict[Any, None] = {}
+        for part in self.parts:
+            for name, values in part.items():
+                if name not in kinds:
+                    raise InputError(
+                        f"the axis {name!r} is no field of {type(config).__name__}; {nearest(name, kinds)}"
+                    )
+                for value in values:
+                    _check(name, value, kinds[name])
+            for values in itertools.product(*part.values()):
+                settings: dict[str, Any] = dict(zip(part, values, strict=True))
+                floats = {name: float(value) for name, value in settings.items() if kinds[name] is float}
+                found[dataclasses.replace(config, **settings | floats)] = None
+        return list(found)
+
+
+def grid(**axes: Any) -> Grid:
+    """A product of axes; two grids are added where methods have settings of their own.
+
+    Args:
+        **axes: a field of the config and its values: a sequence, or one value.
+
+    Raises:
+        InputError: an axis has no value.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Config:
+        ...     method: str = "full"
+        ...     rank: int = 8
+        ...     seed: int = 0
+        >>> both = grid(method="lora", rank=(1, 4), seed=range(2)) + grid(method="full", seed=range(2))
+        >>> len(both.configs(Config()))
+        6
+    """
+    parts = {name: values if isinstance(values, Masked) else _values(values) for name, values in axes.items()}
+    if empty := [name for name, values in parts.items() if not values]:
+        raise InputError(f"the axis {empty[0]!r} has no value: give at least one")
+    return Grid((parts,))
+
+
+def masked(*ranks: int) -> Masked:
+    """An axis of ranks whose runs share one program: `lora` computes with the largest and masks the rest.
+
+    Args:
+        *ranks: whole numbers from 1 up.
+
+    Raises:
+        InputError: none is given, or one is no rank.
+
+    Example:
+        >>> grid(rank=masked(1, 4, 16)).masked
+        {'rank': 16}
+    """
+    if not ranks or any(isinstance(rank, bool) or not isinstance(rank, int) or rank < 1 for rank in ranks):
+        raise InputError(f"masked expects ranks, whole numbers from 1 up, as in masked(1, 4, 16), but got {ranks}")
+    return Masked(ranks)
+
+
+def field_types(config: type) -> dict[str, Any]:
+    """The type of each setting.
+
+    Raises:
+        InputError: ``config`` is no frozen dataclass, or a field is no bool, int, float or str (or None).
+    """
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise InputError(f"the settings of a study are a dataclass, but this is {config!r}")
+    if not getattr(config, "__dataclass_params__").frozen:
+        raise InputError(
+            f"{config.__name__} must be frozen, so that a run's settings stay its own: write @dataclass(frozen=True)"
+        )
+    hints = get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def _values(values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        return (values,)
+    return tuple(value.item() if hasattr(value, "item") else value for value in values)
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    allowed = {float: (float, int)}.get(kind, kind)
+    try:
+        fits = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
+    except TypeError:
+        return
+    if not fits:
+        raise InputError(f"{name} is a {getattr(kind, '__name__', kind)}, but the grid has {value!r}")

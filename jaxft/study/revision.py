@@ -1,0 +1,157 @@
+"""The sources a study is built from: their hash, and a copy beside the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+
+import jaxft
+from jaxft.errors import InputError
+from jaxft.files import atomic_directory
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "quax", "numpy", "transformers")
+
+
+class Revision(NamedTuple):
+    """What a run was computed with.
+
+    Attributes:
+        code: sha256 of the sources of the study and of jaxft.
+        script: path of the file that defines ``build``, relative to the root of the sources.
+        build: name of the function there.
+        files: the sources of the study, relative path -> content.
+    """
+
+    code: str
+    script: str
+    build: str
+    files: dict[str, bytes]
+
+    def keep(self, directory: Path) -> None:
+        """Writes the sources to ``directory/code/<code>``, once."""
+        place = directory / "code" / self.code[:16]
+        if place.is_dir():
+            return
+        try:
+            with atomic_directory(place) as temporary:
+                for name, content in self.files.items():
+                    (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                    (temporary / name).write_bytes(content)
+        except InputError:
+            if not place.is_dir():  # else another process was faster
+                raise
+
+
+def revision(build: Callable[..., Any]) -> Revision:
+    """The sources of a function: its file, the files beside and below it that it imports, and jaxft's own.
+
+    Raises:
+        InputError: the function was not defined in a file.
+    """
+    try:
+        script = Path(inspect.getsourcefile(build) or "").resolve()
+    except TypeError:
+        script = Path()
+    if not script.is_file():
+        raise InputError(f"{build} was not defined in a file, so its rows could not be told from another's: save it")
+    files = {}
+    root = _root(script)
+    for path in sorted(_local(inspect.getmodule(build), root) | {script}):
+        files[path.relative_to(root).as_posix()] = path.read_bytes()
+    digest = hashlib.sha256(package_hash().encode())
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return Revision(digest.hexdigest(), script.relative_to(root).as_posix(), build.__qualname__, files)
+
+
+@cache
+def package_hash() -> str:
+    """sha256 of jaxft's own sources."""
+    root = Path(jaxft.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def surroundings(script: Path) -> dict[str, Any]:
+    """What else a run's numbers depend on, and where it ran."""
+    device = jax.devices()[0]
+    return {
+        "jaxft": package_hash(),
+        "git": _git(script.parent, "rev-parse", "HEAD"),
+        "dirty": bool(_git(script.parent, "status", "--porcelain", "--untracked-files=no")),
+        "versions": {"python": platform.python_version(), "jaxft": jaxft.__version__} | dict(_versions()),
+        "backend": jax.default_backend(),
+        "device": device.device_kind,
+        "machine": platform.machine(),
+        "host": platform.node(),
+    }
+
+
+def source_file(build: Callable[..., Any]) -> Path:
+    """The file that defines a function."""
+    return Path(inspect.getsourcefile(build) or "").resolve()
+
+
+def _root(script: Path) -> Path:
+    """The directory that imports start from: above the packages the script is part of."""
+    root = script.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    found = [Path(entry).resolve() for entry in sys.path if entry and root.is_relative_to(Path(entry).resolve())]
+    return max(found, key=lambda path: len(path.parts), default=root)
+
+
+def _local(module: ModuleType | None, root: Path) -> set[Path]:
+    """Files below the root of the modules that a module refers to, and so on."""
+    found: set[Path] = set()
+    waiting = [module] if module is not None else []
+    while waiting:
+        current = waiting.pop()
+        file = getattr(current, "__file__", None)
+        path = Path(file).resolve() if file else None
+        if path is None or path in found or not path.is_relative_to(root) or _installed(path, root):
+            continue
+        found.add(path)
+        waiting += [held for held in _referred(current) if held is not None]
+    return found
+
+
+def _referred(module: ModuleType) -> Iterator[ModuleType | None]:
+    for value in list(vars(module).values()):
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        yield sys.modules.get(name) if isinstance(name, str) else None
+
+
+def _installed(path: Path, root: Path) -> bool:
+    """Whether a file is part of an environment or of jaxft, which has a hash of its own."""
+    parts = path.relative_to(root).parts
+    return "site-packages" in parts or path.is_relative_to(Path(jaxft.__file__).resolve().parent)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,191 @@
+"""Does the runs of a study that nobody has done, and writes a row of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxft.study.claims import Claims
+from jaxft.study.grid import Grid, field_types
+from jaxft.study.keys import plain, run_key
+from jaxft.study.program import Program, Stack, compile_program
+from jaxft.study.revision import Revision, revision, source_file, surroundings
+from jaxft.study.row import Writer, make_row, tell
+from jaxft.study.store import Store
+from jaxft.study.trace import Build, Facts, describe, trace
+
+
+class Group(NamedTuple):
+    """Runs of one structure.
+
+    Attributes:
+        configs: of the runs.
+        names: the settings that are traced.
+        masked: name -> the largest rank, of the axes made by `masked`.
+    """
+
+    configs: list[Any]
+    names: tuple[str, ...]
+    masked: dict[str, int]
+
+
+def groups(configs: Sequence[Any], masked: Mapping[str, int], structure: Collection[str] = ()) -> list[Group]:
+    """Puts runs together that one program serves: those that differ in floats, the seed and masked ranks alone.
+
+    Args:
+        configs: of all runs; floats that are the same in all stay plain numbers.
+        masked: name -> the largest rank.
+        structure: floats that are to be plain numbers, with a program for each value.
+    """
+    kinds = field_types(type(configs[0]))
+    varying = [name for name in kinds if len({getattr(config, name) for config in configs}) > 1]
+    names = {name for name in varying if kinds[name] is float or name in masked} | ({"seed"} & kinds.keys())
+    traced = tuple(sorted(names - set(structure)))
+    found: dict[Any, list[Any]] = {}
+    for config in configs:
+        found.setdefault(tuple(getattr(config, name) for name in kinds if name not in traced), []).append(config)
+    largest = {name: masked[name] for name in traced if name in masked}
+    return [Group(held, traced, largest) for held in found.values()]
+
+
+class Plan(NamedTuple):
+    """A group and what is known of its runs.
+
+    Attributes:
+        group: its configs.
+        keys: of the runs, in the order of the configs.
+        facts: of each masked rank, by its run's key.
+    """
+
+    group: Group
+    keys: list[str]
+    facts: dict[str, Facts]
+
+
+def run_study(
+    build: Build,
+    config: Any,
+    grid: Grid,
+    *,
+    directory: str | os.PathLike[str],
+    name: str | None = None,
+    structure: Collection[str] = (),
+    stack: Stack = "auto",
+    memory_limit: int | None = None,
+    writers: Sequence[Writer] = (),
+    stale: float = 60.0,
+    wait: bool = True,
+) -> list[dict[str, Any]]:
+    """Does every run of a grid that the directory does not hold yet, and returns the rows of all of them.
+
+    Several processes, on one machine or many, may call it on one directory: each takes runs that nobody has taken. A
+    run that was killed is done again by whoever comes next.
+
+    Args:
+        build: config -> Experiment; called under a trace, with a tracer for the seed and for every float that varies.
+        config: the settings that no axis names.
+        grid: of settings.
+        directory: of the study; see `Store`.
+        name: of the study; that of the file of ``build`` if None.
+        structure: names of floats that ``build`` needs as plain numbers.
+        stack: as `compile_program` says.
+        memory_limit: likewise.
+        writers: each receives the figures of every point of every run this process does.
+        stale: seconds without a sign of life after which the runs of another process are taken over.
+        wait: for the runs that other processes do.
+
+    Raises:
+        InputError: the settings, the directory or what ``build`` returns are not as expected.
+    """
+    configs = grid.configs(config)
+    sources = revision(build)
+    plans = [_plan(build, group, sources) for group in groups(configs, grid.masked, structure)]
+    planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
+    title = source_file(build).stem if name is None else name
+    fields = list(field_types(type(config)))
+    store = Store.open(directory, name=title, fields=fields, axes=grid.axes, planned=planned)
+    sources.keep(Path(directory))
+    options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit}
+    with Claims(directory, stale=stale) as claims:
+        while missing := planned.keys() - store.finished():
+            done = sum(_work(build, plan, sources, store, claims, options, writers) for plan in plans)
+            if not done and planned.keys() - store.finished() == missing:
+                if not wait:
+                    break
+                time.sleep(min(1.0, stale / 6))
+        claims.sweep(store.finished())
+    return [row for row in store.rows() if row["key"] in planned]
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """The settings of a run as its row holds them: floats are floats."""
+    kinds = field_types(type(config))
+    values = dataclasses.asdict(config)
+    return plain({n: float(v) if kinds[n] is float and v is not None else v for n, v in values.items()})
+
+
+def _plan(build: Build, group: Group, sources: Revision) -> Plan:
+    facts: dict[tuple[int, ...], Facts] = {}
+    keys, of_run = [], {}
+    for config in group.configs:
+        ranks = tuple(getattr(config, name) for name in group.masked)
+        if ranks not in facts:
+            facts[ranks] = describe(build, config, group.names, dict(zip(group.masked, ranks, strict=True)))
+        known = facts[ranks]
+        key = run_key(settings(config), code=sources.code, base=known.base, data=known.data)
+        keys.append(key)
+        of_run[key] = known
+    return Plan(group, keys, of_run)
+
+
+def _work(
+    build: Build,
+    plan: Plan,
+    sources: Revision,
+    store: Store,
+    claims: Claims,
+    options: Mapping[str, Any],
+    writers: Sequence[Writer],
+) -> int:
+    """Does what nobody has done or does of a group; returns how many runs."""
+    configs = dict(zip(plan.keys, plan.group.configs, strict=True))
+    program: Program | None = None
+    done = 0
+    while True:
+        finished = store.finished()
+        taken: list[str] = []
+        for key in configs:
+            if key not in finished and len(taken) < (1 if program is None else program.lanes):
+                taken += claims.take([key])
+        if not taken:
+            return done
+        if program is None:
+            traced = trace(build, configs[taken[0]], plan.group.names, plan.group.masked)
+            program = compile_program(traced, lanes=len(configs), **options)
+            for key in configs:
+                if key not in finished and key not in taken and len(taken) < program.lanes:
+                    taken += claims.take([key])
+        finished = store.finished()
+        mine = [key for key in taken if key not in finished]
+        if mine:
+            began = datetime.now(UTC).isoformat(timespec="seconds")
+            outcomes, seconds = program.run([_values(configs[key], plan.group.names) for key in mine])
+            for lane, (key, outcome) in enumerate(zip(mine, outcomes, strict=True)):
+                row = make_row(
+                    key, settings(configs[key]), outcome, plan.facts[key], program, seconds / len(mine), lane
+                )
+                row["provenance"] |= {"code": sources.code, "script": sources.script, "build": sources.build}
+                row["provenance"] |= surroundings(source_file(build)) | {"started": began}
+                if store.add(row):
+                    tell(writers, row)
+        claims.release(taken)
+        done += len(mine)
+
+
+def _values(config: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}

@@ -1,0 +1,237 @@
+"""A whole run as one function of its traced settings: what starts, every step, every evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.adapt import MaskedRank
+from jaxft.errors import InputError
+from jaxft.study.experiment import Experiment, check_experiment, task_of
+from jaxft.study.feed import Feed, feed
+from jaxft.study.predictions import predict_rows
+from jaxft.study.prepare import Prepared, prepare
+from jaxft.train import make_step
+from jaxft.trees import fingerprint, join, leaf_paths
+from jaxft.types import Adaptation, Array, Params, Step, StepFrozen, TrainState
+from jaxft.weights import lift
+
+Build = Callable[[Any], Experiment]
+
+
+class Outcome(NamedTuple):
+    """What a run computes.
+
+    Attributes:
+        metrics: of every step, ``[steps]`` each.
+        predictions: of each held-out part, ``[evaluations, …]``; see `predict_rows`.
+        digest: ``[leaves, 2]`` sums over the bits of the learned arrays.
+    """
+
+    metrics: dict[str, Any]
+    predictions: dict[str, Any]
+    digest: Any
+
+
+class Facts(NamedTuple):
+    """What is known of every run of one structure before it runs.
+
+    Attributes:
+        task: how predictions are measured.
+        points: the steps after which it is evaluated.
+        labels: of each held-out part.
+        base: fingerprint of the params that are no function of seed and traced settings.
+        data: fingerprint of all rows.
+        nbytes: size of all rows.
+        trained: how many numbers learn, those of a masked rank counted as if it were the largest.
+    """
+
+    task: str
+    points: tuple[int, ...]
+    labels: dict[str, np.ndarray]
+    base: str
+    data: str
+    nbytes: int
+    trained: int
+
+
+class Trace(NamedTuple):
+    """The runs of one structure as a jaxpr.
+
+    Attributes:
+        jaxpr: from the traced settings, in the order of ``names``, to the leaves of an Outcome.
+        constants: base params and data, which all runs share.
+        names: the traced settings.
+        tree: the structure of an Outcome.
+        flops: of the matrix products and convolutions of a step.
+        prefix: the share of the forward pass that is computed once for all runs, 0 to 1.
+    """
+
+    jaxpr: Any
+    constants: list[Any]
+    names: tuple[str, ...]
+    tree: Any
+    flops: float
+    prefix: float
+
+
+def describe(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int]) -> Facts:
+    """What the runs of a configuration have in common; nothing is trained.
+
+    Args:
+        build: config -> Experiment.
+        config: the values of the traced settings do not matter, only their types.
+        names: the settings that are traced: floats, the seed, masked ranks.
+        masked: name -> the largest rank.
+
+    Raises:
+        InputError: build needs the value of a traced setting, or what it returns cannot be run.
+    """
+    found: list[Facts] = []
+
+    def look(values: dict[str, Array]) -> None:
+        experiment = check_experiment(_build(build, config, values, masked))
+        found.append(_facts(experiment, prepare(experiment)))
+
+    jax.eval_shape(look, _example(config, names))
+    return found[-1]
+
+
+def trace(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int]) -> Trace:
+    """Traces the whole run of a configuration; the arguments are those of `describe`.
+
+    Raises:
+        InputError: as `describe`.
+    """
+    found: list[tuple[float, float]] = []
+
+    def run(values: dict[str, Array]) -> Outcome:
+        experiment = check_experiment(_build(build, config, values, masked))
+        outcome, *costs = _run(experiment, prepare(experiment))
+        found.append((costs[0], costs[1]))
+        return outcome
+
+    closed, shape = jax.make_jaxpr(run, return_shape=True)(_example(config, names))
+    return Trace(closed.jaxpr, list(closed.consts), tuple(sorted(names)), jax.tree.structure(shape), *found[-1])
+
+
+def _example(config: Any, names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
+    kinds = {name: jnp.uint32 if name == "seed" else type(getattr(config, name)) for name in sorted(names)}
+    return {name: jax.ShapeDtypeStruct((), jnp.int32 if kind is int else kind) for name, kind in kinds.items()}
+
+
+def _build(build: Build, config: Any, values: Mapping[str, Array], masked: Mapping[str, int]) -> Any:
+    """Calls build with tracers in place of the traced settings; whatever does not depend on them is computed now."""
+    changes = {name: MaskedRank(value, masked[name]) if name in masked else value for name, value in values.items()}
+    try:
+        with jax.ensure_compile_time_eval():
+            return build(dataclasses.replace(config, **changes))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise InputError(
+            f"build uses the value of one of the settings {', '.join(sorted(values))}, which vary inside one program "
+            "and so are traced. Let it only enter arithmetic; or make it structure, by declaring the field an int or a "
+            f"str, or by structure=[…]. It happened here: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _run(experiment: Experiment, prepared: Prepared) -> tuple[Outcome, float, float]:
+    with jax.ensure_compile_time_eval():
+        columns = jax.tree.map(jnp.asarray, prepared.train)
+        held_out = jax.tree.map(jnp.asarray, prepared.held_out)
+    init_key, order_key = jax.random.split(jax.random.key(experiment.seed))
+    stream = feed(columns, order_key, batch_size=experiment.batch_size, chosen=experiment.rows)
+    apply = experiment.model.apply
+    step = make_step(apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+    frozen, state = step.init(init_key, experiment.model.params, stream.batch(stream.start(), 0))
+    evaluation = partial(evaluate_state, apply, experiment.adaptation, task_of(experiment), frozen, held_out=held_out)
+    every = experiment.evaluate_every or experiment.steps
+    state, metrics, predictions = _steps(step, frozen, state, stream, evaluation, experiment.steps, every)
+    return Outcome(metrics, predictions, digest(state.delta)), 0.0, 0.0
+
+
+def _steps(
+    step: Step,
+    frozen: StepFrozen,
+    state: TrainState,
+    stream: Feed,
+    evaluation: Callable[[TrainState], Any],
+    steps: int,
+    every: int,
+) -> tuple[TrainState, Any, Any]:
+    """All updates, in stretches that each end with an evaluation."""
+
+    def update(carry: Any, index: Array) -> Any:
+        state, epochs = carry
+        state, metrics = step.update(frozen, state, stream.batch(epochs, index))
+        return (state, stream.advance(epochs, index)), metrics
+
+    def stretch(carry: Any, first: Array, length: int) -> Any:
+        carry, metrics = jax.lax.scan(update, carry, first + jnp.arange(length))
+        return carry, (metrics, evaluation(carry[0]))
+
+    whole, rest = divmod(steps, every)
+    carry: Any = (state, stream.start())
+    parts = []
+    if whole:
+        firsts = jnp.arange(whole) * every
+        carry, (metrics, predictions) = jax.lax.scan(lambda c, first: stretch(c, first, every), carry, firsts)
+        parts.append((jax.tree.map(lambda m: m.reshape(-1), metrics), predictions))
+    if rest:
+        carry, (metrics, predictions) = stretch(carry, jnp.int32(whole * every), rest)
+        parts.append((metrics, jax.tree.map(lambda p: p[None], predictions)))
+    metrics, predictions = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return carry[0], metrics, predictions
+
+
+def evaluate_state(
+    apply: Callable[..., Any],
+    adaptation: Adaptation,
+    task: str,
+    frozen: StepFrozen,
+    state: TrainState,
+    held_out: Mapping[str, Mapping[str, Array]],
+) -> dict[str, Any]:
+    """Predictions of every held-out part, as `predict_rows` says."""
+    params: Params = adaptation.bind(frozen.model, state.delta)
+    if state.stats is not None:
+        params = join(state.stats, params)
+    lifted = lift(apply)
+    return {name: predict_rows(lifted, params, columns, task) for name, columns in held_out.items()}
+
+
+def _facts(experiment: Experiment, prepared: Prepared) -> Facts:
+    params = leaf_paths(experiment.model.params)
+    base = {path: leaf for path, leaf in params.items() if not isinstance(leaf, jax.core.Tracer)}
+    every = experiment.evaluate_every or experiment.steps
+    points = sorted({*range(every, experiment.steps + 1, every), experiment.steps})
+    _, delta = jax.eval_shape(experiment.adaptation.init, jax.random.key(0), experiment.model.params)
+    return Facts(
+        task_of(experiment),
+        tuple(points),
+        {name: columns["labels"] for name, columns in prepared.held_out.items()},
+        fingerprint(base),
+        fingerprint([{str(view): columns for view, columns in prepared.train.items()}, prepared.held_out]),
+        prepared.nbytes,
+        sum(leaf.size for leaf in jax.tree.leaves(delta)),
+    )
+
+
+def digest(tree: Any) -> Array:
+    """Two sums over the bits of every leaf, ``[leaves, 2]`` in path order: equal arrays have equal digests.
+
+    Args:
+        tree: floating-point arrays.
+    """
+    rows = []
+    for _, leaf in sorted(leaf_paths(tree).items()):
+        kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+        bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32).reshape(-1)
+        odd = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+        rows.append(jnp.stack([jnp.sum(bits), jnp.sum(bits * odd)]))
+    return jnp.stack(rows)
