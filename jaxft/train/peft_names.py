@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
 
 from jaxft.errors import InputError, nearest
-from jaxft.models.config import ModelConfig, Request
-from jaxft.models.families import entries, family_of, file_entries
-from jaxft.models.family import config_from_hf
+from jaxft.models.config import ModelConfig
+from jaxft.models.families import entries, file_entries
 from jaxft.models.keys import Entry
 
 Shapes = Mapping[str, tuple[int, ...]]
+_OURS = re.compile(r"(encoder|decoder)/layer_0/attention/query/kernel")
 
 
 def family_config(shapes: Shapes, config: ModelConfig | None) -> ModelConfig | None:
-    """The configuration that names the arrays: the one given, else the one their paths and shapes tell, else None.
+    """The configuration that names the arrays; None for a model of another library.
 
     Raises:
-        InputError: the one given is not that of these arrays.
+        InputError: the one given is not that of these arrays, or none is given for those of a model from load_model:
+            a BERT and a RoBERTa have the same arrays under other names.
     """
     if config is None:
-        return _bert_config(shapes)
+        if ours := next((path for path in shapes if _OURS.fullmatch(path)), None):
+            raise InputError(
+                f"params with {ours!r} are those of a model from load_model, and families with the same arrays have "
+                "other names for them: give config=model.config"
+            )
+        return None
     if not isinstance(config, ModelConfig):
         raise InputError(f"config expects the config of a model from load_model, but got a {type(config).__name__}")
     expected = {entry.path: entry.shape for entry in entries(config)}
@@ -86,32 +92,6 @@ def _own(path: str, shape: tuple[int, ...]) -> Entry:
 
 def _turned(last: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return (1, 0) if last == "kernel" and len(shape) == 2 else None
-
-
-def _bert_config(shapes: Shapes) -> ModelConfig | None:
-    def axis(path: str, index: int) -> int:
-        shape = shapes.get(path, ())
-        return shape[index] if len(shape) == 2 else 0
-
-    layers = {path.split("/")[1] for path in shapes if path.startswith("encoder/layer_")}
-    raw: dict[str, Any] = {
-        "model_type": "bert",
-        "vocab_size": axis("embeddings/word/embedding", 0),
-        "max_position_embeddings": axis("embeddings/position/embedding", 0),
-        "type_vocab_size": axis("embeddings/token_type/embedding", 0),
-        "hidden_size": axis("embeddings/word/embedding", 1),
-        "intermediate_size": axis("encoder/layer_0/feed_forward/up/kernel", 1),
-        "num_hidden_layers": len(layers),
-        "num_attention_heads": 1,
-    }
-    if not all(raw.values()):
-        return None
-    labels = axis("head/kernel", 1)
-    request = Request(
-        "classify" if labels else "features", labels or None, None, "cls" if "pooler/kernel" in shapes else "mean"
-    )
-    config = config_from_hf(family_of(raw), raw, request)
-    return config if {entry.path: entry.shape for entry in entries(config)} == dict(shapes) else None
 
 
 def _some(paths: list[str]) -> str:

@@ -53,13 +53,14 @@ def save_adapter(
         adaptation: with at least one low-rank weight.
         frozen: as returned by ``adaptation.init``, or ``frozen.model`` of a step.
         delta: the trained arrays.
-        config: ``Model.config``, for the names of Hugging Face. When None it is read off the params if they are
-            those of a model from ``load_model``; otherwise paths joined by dots are the names.
+        config: ``Model.config`` of a model from ``load_model``, for the names of Hugging Face. None for params of
+            other libraries: paths joined by dots are the names.
         base: name or directory of the base model, for ``base_model_name_or_path``.
 
     Raises:
-        InputError: something that learned cannot be expressed exactly in the format, and it is named; or the directory
-            is a file, holds files or cannot be written to.
+        InputError: something that learned cannot be expressed exactly in the format, and it is named; the config is
+            another model's, or left out for one from ``load_model``; or the directory is a file, holds files or cannot
+            be written to.
 
     Example:
         >>> import tempfile
