@@ -27,6 +27,8 @@ Memory = Any
 """Arrays an objective carries from step to step without gradient; ``()`` when there are none."""
 Metrics = dict[str, Array]
 Batch = Mapping[str, Any]
+PREFIX = "prefix"
+"""Where a batch, or a view of it, has the activations of frozen layers, a tuple of arrays ``[batch, …]``."""
 
 
 class Adaptation(NamedTuple):

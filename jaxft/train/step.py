@@ -12,6 +12,7 @@ import optax
 from jaxft.errors import InputError
 from jaxft.trees import join, leaf_paths, map_with_path, partition
 from jaxft.types import (
+    PREFIX,
     Adaptation,
     Batch,
     Context,
@@ -114,6 +115,8 @@ class _Forward:
         if view is not None and view not in self._batch:
             raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(self._batch)}")
         inputs = _for_the_model({**(self._batch if view is None else self._batch[view]), **changes})
+        if changes.keys() - {PREFIX}:
+            inputs.pop(PREFIX, None)  # these are the activations of the inputs as they were
         run_key = jax.random.fold_in(self._key, self._runs) if key is None else key
         self._runs += 1
         params = self._params if self.stats is None else join(self.stats, self._params)

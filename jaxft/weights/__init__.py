@@ -10,6 +10,7 @@ from jaxft.weights.structured import (
     lift,
     materialise,
     materialise_all,
+    understands_structured,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "materialise_all",
     "moves",
     "products",
+    "understands_structured",
 ]

@@ -13,6 +13,7 @@ import quax
 from jaxft.types import PyTree
 
 F = TypeVar("F", bound=Callable[..., Any])
+_UNDERSTANDS = "__understands_structured__"
 
 
 class MissingRuleError(TypeError):
@@ -49,7 +50,7 @@ def bind(primitive: Any, *args: Any, **params: Any) -> Any:
 def lift(function: F) -> F:
     """Makes a JAX function understand structured weights among its arguments.
 
-    A call without any is a plain call of the function.
+    A call without any is a plain call of the function, and a function that understands them already is returned.
 
     Args:
         function: any function of pytrees built from JAX primitives.
@@ -64,6 +65,8 @@ def lift(function: F) -> F:
         >>> lift(lambda w, x: x @ w)(w, jnp.ones(3))
         Array([7., 7., 7.], dtype=float32)
     """
+    if getattr(function, _UNDERSTANDS, None) is function:
+        return function
 
     @functools.wraps(function)
     def lifted(*args: Any, **kwargs: Any) -> Any:
@@ -79,7 +82,16 @@ def lift(function: F) -> F:
                 "decorated with jax.custom_vjp; call jaxft.merge before applying the model, or use jax.custom_jvp"
             ) from error
 
-    return cast(F, lifted)
+    return understands_structured(cast(F, lifted))
+
+
+def understands_structured(function: F) -> F:
+    """Marks a function that takes structured weights by its own means, so that ``lift`` leaves it alone.
+
+    The mark is the function itself: a wrapper that copies the attributes of what it wraps does not inherit it.
+    """
+    setattr(function, _UNDERSTANDS, function)
+    return function
 
 
 def materialise(leaf: Any) -> Any:
