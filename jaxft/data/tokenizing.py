@@ -33,6 +33,19 @@ def as_texts(texts: Table | Sequence[str], name: str = "text") -> Table:
     return table
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuses the None of a model that came without a tokenizer.
+
+    Raises:
+        InputError: it is None.
+    """
+    if tokenizer is None:
+        raise InputError(
+            "expected a tokenizer, got None: the model came without tokenizer files that can be read, and a warning "
+            "told why if there were others; put a tokenizer.json beside its config.json"
+        )
+
+
 def check_fast(tokenizer: Any, why: str) -> None:
     """Refuses a tokenizer that cannot say which characters a token stands for.
 
@@ -43,6 +56,7 @@ def check_fast(tokenizer: Any, why: str) -> None:
     Raises:
         InputError: it is no fast tokenizer.
     """
+    check_tokenizer(tokenizer)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"{why} needs a fast tokenizer, one with a tokenizer.json, as it asks which characters a token stands for; "
@@ -85,6 +99,7 @@ def ids_of(tokenizer: Any, texts: Sequence[str], *, special: bool = True) -> lis
         texts: the texts.
         special: whether it adds its special tokens.
     """
+    check_tokenizer(tokenizer)
     # Truncation is set off by name, as a fast tokenizer keeps what its last call set.
     encoded = tokenizer(
         list(texts),

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxft.data.dataset import Dataset, Ragged
 from jaxft.data.table import Table, check_texts
+from jaxft.data.tokenizing import check_tokenizer
 from jaxft.errors import InputError
 from jaxft.files import atomic_file, cache_dir
 
@@ -48,6 +49,7 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         >>> len(dataset), dataset.truncated, dataset.lengths.tolist()
         (2, 1, [2, 2])
     """
+    check_tokenizer(tokenizer)
     texts = table["text"]
     check_texts(table)
     pairs = table.get("text_pair")

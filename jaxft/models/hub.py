@@ -27,9 +27,12 @@ logger = logging.getLogger(__name__)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 GGUF = ".gguf"
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+_BYTES = "ByT5Tokenizer"
 GENERATION = "generation_config.json"
-_DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+_DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.jinja", *_SENTENCEPIECE)
 _OTHER_FORMATS = ("consolidated*", "*/*")  # the same weights a second time
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -222,13 +225,13 @@ def _some(names: Iterable[str], most: int = 8) -> str:
 
 
 def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
-    """The directory's tokenizer, or None when it has none.
+    """The directory's tokenizer, or None when it has none, which the log says if it has one that is not read.
 
     Raises:
         InputError: its files are damaged, or its vocabulary is larger than the model's, so that some ids would have
             no embedding.
     """
-    if not any((directory / name).is_file() for name in _TOKENIZERS):
+    if not _has_vocabulary(directory):
         return None
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it advises to install torch, which is not needed
     from transformers import AutoTokenizer
@@ -241,6 +244,25 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Any:
         ) from error
     check_vocabulary(tokenizer, config, directory)
     return tokenizer
+
+
+def _has_vocabulary(directory: Path) -> bool:
+    """Whether there is a vocabulary to read; without one, transformers would make a tokenizer that knows no word."""
+    if any((directory / name).is_file() for name in _VOCABULARIES):
+        return True
+    settings = directory / TOKENIZER_CONFIG
+    if settings.is_file() and read_json_object(settings).get("tokenizer_class") == _BYTES:
+        return True
+    held = next((name for name in (*_SENTENCEPIECE, TOKENIZER_CONFIG) if (directory / name).is_file()), None)
+    if held is not None:
+        logger.warning(
+            "the model in %s comes without a tokenizer: its tokenizer is only in %s, and what is read is a "
+            "tokenizer.json; write one there with AutoTokenizer.from_pretrained(...).save_pretrained(...) of "
+            "transformers, where sentencepiece is installed",
+            directory,
+            held,
+        )
+    return False
 
 
 def check_vocabulary(tokenizer: Any, config: ModelConfig, source: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxft import InputError
-from jaxft.data import Table, check_max_length, eval_batches, tokenise
+from jaxft.data import Table, check_max_length, eval_batches, pack, spans, tokenise
 
 TEXTS = ("a good film", "a film with no end", "bad", "good good good good good good good good")
 PAIRS = ("bad", "a", "good film with no end a good film", "end")
@@ -199,3 +199,14 @@ def test_lengths_beyond_the_model_or_too_short_are_refused(tokenizer, cache):
     with pytest.raises(InputError, match="more than the 2 special tokens of a row, got 2"):
         tokenise(tokenizer, Table.of({"text": TEXTS}), max_length=2)
     assert not (cache / "tokens").exists()
+
+
+def test_a_model_that_came_without_a_tokenizer_is_named():
+    table = Table.of({"text": TEXTS, "question": TEXTS, "context": TEXTS})
+    for prepare in (
+        lambda: tokenise(None, table, max_length=8),
+        lambda: pack(None, table, length=8),
+        lambda: spans(None, table, max_length=8, stride=1),
+    ):
+        with pytest.raises(InputError, match=r"got None: .* put a tokenizer\.json beside its config\.json"):
+            prepare()
