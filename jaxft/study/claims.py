@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import secrets
-import tempfile
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jaxft.errors import InputError
-from jaxft.study.exclusive import PARTIAL, draft, link_new
+from jaxft.study.exclusive import draft, link_new, server_time, sweep_drafts
 from jaxft.study.process import has_ended, start_time, this_machine
 
 _BEATS = 6
@@ -62,6 +61,7 @@ class Claims:
         InputError: the directory cannot be written to.
 
     Example:
+        >>> import tempfile
         >>> directory = tempfile.mkdtemp()
         >>> with Claims(directory) as ours, Claims(directory) as theirs:
         ...     print(ours.take(["a", "b"]), theirs.take(["b", "c"]))
@@ -143,12 +143,10 @@ class Claims:
         Args:
             finished: keys of the runs that have a row.
         """
-        now = server_time(self._directory)
+        sweep_drafts(self._directory, self.stale)
         for path in list(self._directory.iterdir()):
-            with suppress(FileNotFoundError):
-                left = path.suffix == PARTIAL and now - path.stat().st_mtime > self.stale
-                if left or path.name.partition(".")[0] in finished:
-                    path.unlink()
+            if path.name.partition(".")[0] in finished:
+                path.unlink(missing_ok=True)
 
     def _claim(self) -> Claim:
         pid, since = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
@@ -208,15 +206,6 @@ def chain(place: Path, key: str, stale: float) -> list[tuple[Path, Claim, float]
 def abandoned(claim: Claim, touched: float, now: float) -> bool:
     """Whether a claim may be taken over; both times are of the file server's clock."""
     return has_ended(claim.machine, claim.pid, claim.started) or now - touched > claim.stale
-
-
-def server_time(directory: Path) -> float:
-    """What the clock of the file server says, which may differ from ours; ours if nothing can be written there."""
-    try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return datetime.now(UTC).timestamp()
 
 
 def _read(path: Path, stale: float) -> tuple[Claim, float] | None:

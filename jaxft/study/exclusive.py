@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxft.errors import InputError
 
-PARTIAL = ".partial"
+_PARTIAL = ".partial"
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def draft(directory: Path, text: str) -> Iterator[Path]:
         >>> sorted(path.name for path in directory.iterdir())
         ['one', 'two']
     """
-    path = directory / f".{secrets.token_hex(8)}{PARTIAL}"
+    path = directory / f".{secrets.token_hex(8)}{_PARTIAL}"
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
@@ -85,3 +87,26 @@ def sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sweep_drafts(directory: Path, age: float) -> None:
+    """Deletes the drafts of processes that were killed while they wrote.
+
+    Args:
+        directory: where they wrote.
+        age: seconds; younger drafts may be somebody's.
+    """
+    now = server_time(directory)
+    for path in directory.glob(f".*{_PARTIAL}"):
+        with suppress(FileNotFoundError):
+            if now - path.stat().st_mtime > age:
+                path.unlink()
+
+
+def server_time(directory: Path) -> float:
+    """What the clock of the file server says, which may differ from ours; ours if nothing can be written there."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()

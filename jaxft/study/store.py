@@ -16,10 +16,12 @@ from filelock import FileLock
 
 from jaxft.errors import InputError
 from jaxft.files import atomic_file
-from jaxft.study.exclusive import sync_directory, write_new
+from jaxft.study.exclusive import sweep_drafts, sync_directory, write_new
 from jaxft.study.plan import NAME, Plan, check_new, check_same, plan_of, read_plan
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_TO_WRITE = 3600.0
 
 
 class Store:
@@ -78,6 +80,7 @@ class Store:
             if not (place / NAME).is_file():
                 check_new(place)
             (place / "rows").mkdir(parents=True, exist_ok=True)
+            sweep_drafts(place / "rows", _SECONDS_TO_WRITE)
             with FileLock(place / ".study.lock"):
                 _write_plan(place, new)
         except OSError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pandas as pd
@@ -183,19 +183,25 @@ def test_a_row_that_cannot_be_kept_is_refused(tmp_path, bad, said):
     assert store.rows() == []
 
 
+def test_half_written_rows_of_killed_processes_are_swept_when_they_are_old(tmp_path):
+    store = opened(tmp_path)
+    for name in (".old.partial", ".new.partial"):
+        (tmp_path / "rows" / name).write_text('{"key": "a"')
+    os.utime(tmp_path / "rows/.old.partial", (1, 1))
+    assert store.finished() == set()
+    opened(tmp_path)
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == [".new.partial"]
+
+
 def grow(place, number):
     for seed in range(number * 10, number * 10 + 10):
         opened(place, axes={"seed": [seed]}, planned={str(seed): {"seed": seed}})
 
 
 def test_plans_that_grow_at_once_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
     grow(tmp_path, 9)
-    workers = [context.Process(target=grow, args=(tmp_path, number)) for number in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(grow, [tmp_path] * 3, range(3)))
     plan = Store(tmp_path).plan
     assert len(plan.planned) == 40
     assert len(plan.axes["seed"]) == 40
