@@ -1,6 +1,10 @@
 // Which runs are shown: chosen values of the axes, and words.
 
-const words = remembered((run) => `${describe(run)} ${run.status} ${run.key}`.toLowerCase());
+/** What the search looks in: settings as they are shown and as they are usually typed (1e-3 and 0.001). */
+const words = remembered((run) => {
+  const plain = Object.entries(run.config).map(([name, value]) => `${name}=${value}`).join(" ");
+  return `${describe(run)} ${plain} ${run.status} ${run.key}`.toLowerCase();
+});
 
 /** The runs that have a chosen value on every axis with a choice, and every word of the search. */
 function filtered() {
