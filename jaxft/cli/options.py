@@ -107,13 +107,13 @@ class Options:
     weight_decay: float = 0.01
     """AdamW's decay; biases and norms are spared."""
     pooling: Annotated[
-        Literal["mean", "cls", "last"] | None,
+        Literal["mean", "cls", "first", "last"] | None,
         tyro.conf.arg(
-            metavar="{mean,cls,last}", help_behavior_hint="(default: what the model was saved with, or mean)"
+            metavar="{mean,cls,first,last}", help_behavior_hint="(default: what the model was saved with, or mean)"
         ),
     ] = None
-    """classify, regress: what the head reads: the mean of the last hidden states, the pooled first token, or the last
-    token."""
+    """classify, regress: what the head reads: the mean of the last hidden states, the pooled first token (cls), the
+    first token itself, or the last token."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of computation; parameters are float32."""
     seed: int = 0

@@ -12,6 +12,8 @@ from jaxft.models.layers import ACTIVATION_FUNCTIONS
 TASKS = ("classify", "regress", "features", "tag", "spans", "lm", "seq2seq")
 LABELLED = ("classify", "regress", "tag")
 """Tasks whose outputs have names that the user chooses."""
+WHOLE = ("classify", "regress", "features")
+"""Tasks that read one vector a row."""
 UNLIMITED = 2**31 - 1
 """The positions of a model that knows distances only."""
 _SPANS = ("start", "end")
@@ -28,7 +30,8 @@ class ModelConfig:
         num_labels: outputs of the head; 0 without one.
         labels: a name for each output, in order.
         pooling: what the head reads: "mean" of the last hidden states under the attention mask, "cls" (the first
-            token), "last" (the last token) or "tokens" (every one).
+            token, through the pooler of families that have one), "first" (the first token's state itself), "last" (the
+            last token) or "tokens" (every one).
         hidden_size: dimension of the hidden states.
         num_layers: of the encoder, or of the decoder where there is no encoder.
         initializer_range: standard deviation of what starts fresh.

@@ -22,7 +22,7 @@ from jaxft.models.visible import attention_mask
 from jaxft.types import Outputs
 
 TASKS = ("classify", "regress", "features", "tag", "spans")
-POOLINGS = ("mean", "cls")
+POOLINGS = ("mean", "cls", "first")
 OTHER_HEADS = (
     r"(cls|pooler|classifier|pre_classifier|qa_outputs|lm_head|vocab_(transform|layer_norm|projector)|"
     r"discriminator_predictions|generator_(predictions|lm_head))\..*",

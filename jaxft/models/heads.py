@@ -13,8 +13,8 @@ from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, dense
 def pool(pooling: str, hidden: Array, visible: Array) -> Array:
     """One vector a row, ``[batch, dim]`` in float32.
 
-    "mean" is Σ_t m_t h_t / max(Σ_t m_t, 1) with m the attention mask, "cls" the first token and "last" the last that
-    is no padding.
+    "mean" is Σ_t m_t h_t / max(Σ_t m_t, 1) with m the attention mask, "cls" and "first" the first token and "last" the
+    last that is no padding.
 
     Args:
         pooling: which of them.
@@ -22,7 +22,7 @@ def pool(pooling: str, hidden: Array, visible: Array) -> Array:
         visible: ``[batch, length]`` bool.
     """
     hidden = hidden.astype(jnp.float32)
-    if pooling == "cls":
+    if pooling in ("cls", "first"):
         return hidden[:, 0]
     if pooling == "last":
         places = jnp.arange(hidden.shape[1]) * visible

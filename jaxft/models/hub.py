@@ -33,7 +33,8 @@ _SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 _BYTES = "ByT5Tokenizer"
 GENERATION = "generation_config.json"
 _DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.jinja", *_SENTENCEPIECE)
-_OTHER_FORMATS = ("consolidated*", "*/*")  # the same weights a second time
+# The same weights a second time; of directories only the one that sentence-transformers numbers 1 is read.
+_OTHER_FORMATS = ("consolidated*", "[!1]*/*", "*/*.safetensors")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 

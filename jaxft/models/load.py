@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.models.config import ModelConfig, Request
+from jaxft.models.config import WHOLE, ModelConfig, Request
 from jaxft.models.convolution import ConvolutionalConfig
 from jaxft.models.families import FAMILIES, entries, family_of
-from jaxft.models.family import config_from_hf, fits_head, saved_labels
+from jaxft.models.family import config_from_hf, fits_head, saved_labels, saved_pooling
 from jaxft.models.hub import match, write
 from jaxft.models.inputs import check_inputs
 from jaxft.models.preprocessing import read_preprocessing
 from jaxft.models.pretrained import find_pretrained
+from jaxft.models.sentence import sentence_pooling
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
@@ -54,8 +55,9 @@ def load_model(
             token), "seq2seq" or "features" (no head); each family answers some of them.
         num_labels: outputs of the head; None keeps those of the files.
         dtype: type of computation; the params stay float32, and so do the logits.
-        pooling: "mean" of the last hidden states, "cls" or "last", as :class:`ModelConfig` says; None is what the files
-            say, else what the family prefers: "mean" for encoders of texts, "last" for decoders.
+        pooling: "mean" of the last hidden states, "cls", "first" or "last", as :class:`ModelConfig` says; None is what
+            the files say, a head's or those of sentence-transformers, else what the family prefers: "mean" for encoders
+            of texts, "last" for decoders.
         remat: recompute each layer in the backward pass in place of storing it.
         labels: a name for each output; the outputs of a head in the files that has these names come in this order.
         seed: of a fresh head.
@@ -75,6 +77,8 @@ def load_model(
     found = find_pretrained(source)
     raw = found.raw
     family = family_of(raw)
+    if pooling is None and task in WHOLE and saved_pooling(family, raw) is None:
+        pooling = sentence_pooling(found.path)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
     config = _with_stats(read_preprocessing(found.path, config), update_stats)
     config = replace(config, dtype=float_type(dtype).name)
