@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxft.study.claims import Claims
 from jaxft.study.grid import Grid, field_types
-from jaxft.study.keys import plain, run_key
+from jaxft.study.keys import canonical, plain, run_key
 from jaxft.study.program import Program, Stack, compile_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import Writer, make_row, tell
@@ -33,18 +34,43 @@ class Group(NamedTuple):
     names: tuple[str, ...]
     masked: dict[str, int]
 
+    @property
+    def structure(self) -> Hashable:
+        """All that the program is compiled for: groups of one build that agree in it can share one."""
+        fixed = {name: value for name, value in settings(self.configs[0]).items() if name not in self.names}
+        return canonical(fixed), self.names, tuple(sorted(self.masked.items()))
 
-def groups(configs: Sequence[Any], masked: Mapping[str, int], structure: Collection[str] = ()) -> list[Group]:
+
+@dataclass(frozen=True)
+class Programs:
+    """What is known and compiled of the structures of one build, for callers that come back with more runs.
+
+    Args:
+        facts: of a structure and its masked ranks.
+        compiled: of a structure.
+    """
+
+    facts: dict[Hashable, Facts] = field(default_factory=dict)
+    compiled: dict[Hashable, Program] = field(default_factory=dict)
+
+
+def groups(
+    configs: Sequence[Any],
+    masked: Mapping[str, int],
+    structure: Collection[str] = (),
+    varying: Collection[str] = (),
+) -> list[Group]:
     """Puts runs together that one program serves: those that differ in floats, the seed and masked ranks alone.
 
     Args:
         configs: of all runs; floats that are the same in all stay plain numbers.
         masked: name -> the largest rank.
         structure: floats that are to be plain numbers, with a program for each value.
+        varying: settings that vary, though perhaps not among these runs.
     """
     kinds = field_types(type(configs[0]))
-    varying = [name for name in kinds if len({getattr(config, name) for config in configs}) > 1]
-    names = {name for name in varying if kinds[name] is float or name in masked} | ({"seed"} & kinds.keys())
+    varied = [name for name in kinds if name in varying or len({getattr(config, name) for config in configs}) > 1]
+    names = {name for name in varied if kinds[name] is float or name in masked} | ({"seed"} & kinds.keys())
     traced = tuple(sorted(names - set(structure)))
     found: dict[Any, list[Any]] = {}
     for config in configs:
@@ -102,18 +128,69 @@ def run_study(
     Raises:
         InputError: the settings, the directory or what ``build`` returns are not as expected.
     """
-    configs = grid.configs(config)
+    return run_configs(
+        build,
+        grid.configs(config),
+        axes=grid.axes,
+        masked=grid.masked,
+        directory=directory,
+        name=name,
+        structure=structure,
+        stack=stack,
+        memory_limit=memory_limit,
+        writers=writers,
+        stale=stale,
+        wait=wait,
+    )
+
+
+def run_configs(
+    build: Build,
+    configs: Sequence[Any],
+    *,
+    axes: Mapping[str, Sequence[Any]],
+    masked: Mapping[str, int],
+    directory: str | os.PathLike[str],
+    name: str | None,
+    structure: Collection[str],
+    stack: Stack,
+    memory_limit: int | None,
+    writers: Sequence[Writer],
+    stale: float,
+    wait: bool,
+    lanes: int | None = None,
+    programs: Programs | None = None,
+) -> list[dict[str, Any]]:
+    """Does runs that are listed one by one; what is not explained here is as in `run_study`.
+
+    Args:
+        build: config -> Experiment.
+        configs: of the runs.
+        axes: the settings that vary, in these runs or in later ones, and their values in these.
+        masked: name -> the largest rank.
+        directory: of the study.
+        name: of the study.
+        structure: names of floats that ``build`` needs as plain numbers.
+        stack: as `compile_program` says.
+        memory_limit: likewise.
+        writers: each receives the figures of every run.
+        stale: seconds.
+        wait: for the runs that other processes do.
+        lanes: runs side by side; as many as there are if None.
+        programs: compiled by earlier calls with the same build; those of this call are added.
+    """
+    programs = Programs() if programs is None else programs
     sources = revision(build)
-    plans = [_plan(build, group, sources) for group in groups(configs, grid.masked, structure)]
+    plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
     planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
     title = source_file(build).stem if name is None else name
-    fields = list(field_types(type(config)))
-    store = Store.open(directory, name=title, fields=fields, axes=grid.axes, planned=planned)
+    fields = list(field_types(type(configs[0])))
+    store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned)
     sources.keep(Path(directory))
-    options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit}
+    options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit, "lanes": lanes}
     with Claims(directory, stale=stale) as claims:
         while missing := planned.keys() - store.finished():
-            done = sum(_work(build, plan, sources, store, claims, options, writers) for plan in plans)
+            done = sum(_work(build, plan, sources, store, claims, options, writers, programs) for plan in plans)
             if not done and planned.keys() - store.finished() == missing:
                 if not wait:
                     break
@@ -129,14 +206,15 @@ def settings(config: Any) -> dict[str, Any]:
     return plain({n: float(v) if kinds[n] is float and v is not None else v for n, v in values.items()})
 
 
-def _plan(build: Build, group: Group, sources: Revision) -> Plan:
-    facts: dict[tuple[int, ...], Facts] = {}
+def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> Plan:
+    facts = programs.facts
     keys, of_run = [], {}
     for config in group.configs:
-        ranks = tuple(getattr(config, name) for name in group.masked)
-        if ranks not in facts:
-            facts[ranks] = describe(build, config, group.names, dict(zip(group.masked, ranks, strict=True)))
-        known = facts[ranks]
+        ranks = {name: getattr(config, name) for name in group.masked}
+        place = group.structure, tuple(ranks.values())
+        if place not in facts:
+            facts[place] = describe(build, config, group.names, ranks)
+        known = facts[place]
         key = run_key(settings(config), code=sources.code, base=known.base, data=known.data)
         keys.append(key)
         of_run[key] = known
@@ -151,10 +229,11 @@ def _work(
     claims: Claims,
     options: Mapping[str, Any],
     writers: Sequence[Writer],
+    programs: Programs,
 ) -> int:
     """Does what nobody has done or does of a group; returns how many runs."""
     configs = dict(zip(plan.keys, plan.group.configs, strict=True))
-    program: Program | None = None
+    program = programs.compiled.get(plan.group.structure)
     done = 0
     while True:
         finished = store.finished()
@@ -166,7 +245,8 @@ def _work(
             return done
         if program is None:
             traced = trace(build, configs[taken[0]], plan.group.names, plan.group.masked)
-            program = compile_program(traced, lanes=len(configs), **options)
+            program = compile_program(traced, **{**options, "lanes": options["lanes"] or len(configs)})
+            programs.compiled[plan.group.structure] = program
             for key in configs:
                 if key not in finished and key not in taken and len(taken) < program.lanes:
                     taken += claims.take([key])
