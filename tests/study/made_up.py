@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def row(value: float | None, *, validation: float | None = None, key: str = "", 
     return made if validation is None else made | {"validation": {"accuracy": validation}}
 
 
-def table(values: dict[str, list[float | None]], **config: Any) -> list[dict[str, Any]]:
+def table(values: Mapping[str, Sequence[float | None]], **config: Any) -> list[dict[str, Any]]:
     """Rows of one method after another, a value a seed."""
     return [
         row(value, method=method, seed=seed, **config)
@@ -27,7 +28,7 @@ def table(values: dict[str, list[float | None]], **config: Any) -> list[dict[str
     ]
 
 
-def study(methods: dict[str, float], *, seeds: int = 5, counts: tuple[int, ...] = (1000,)) -> list[dict[str, Any]]:
+def study(methods: Mapping[str, float], *, seeds: int = 5, counts: tuple[int, ...] = (1000,)) -> list[dict[str, Any]]:
     """Full rows with costs and learning curves: the mean accuracy of each method at the largest number of labels."""
     generator = np.random.default_rng(0)
     rows = []
