@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import random
 import signal
@@ -12,16 +13,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from jaxft.errors import InputError
 from jaxft.study.claims import Claims, abandoned, chain, standing
 from jaxft.study.store import Store
-from tests.study.worker import row
-
-WORKER = Path(__file__).with_name("worker.py")
+from tests.study.worker import main, row
 
 
 def names(directory):
@@ -41,19 +39,25 @@ def claim_of_another(directory, key, *, age=0.0, **changes):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts processes; those left are killed at the end."""
+    """Starts processes, forked from one that has imported what they need; those left are killed at the end."""
     started = []
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[2])}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.study.worker"])
 
     def begin(runs, seconds, stale):
-        words = [sys.executable, str(WORKER), str(tmp_path / "study"), str(runs), str(seconds), str(stale)]
-        started.append(subprocess.Popen(words, env=environment))
+        started.append(context.Process(target=main, args=(tmp_path / "study", runs, seconds, stale)))
+        started[-1].start()
         return started[-1]
 
     yield begin
     for process in started:
         process.kill()
-        process.wait()
+        process.join()
+
+
+def ended(process):
+    process.join(120)
+    return process.exitcode
 
 
 def study(directory, runs):
@@ -216,21 +220,20 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_processes_killed_at_random_lose_nothing_and_repeat_only_what_they_had_begun(tmp_path, start):
-    runs, kills = 90, 12
+    runs, kills = 120, 12
     store, rng = study(tmp_path / "study", runs), random.Random(0)
-    workers, killed = [start(runs, 0.03, 600) for _ in range(3)], set()
+    workers, killed = [start(runs, 0.02, 600) for _ in range(3)], set()
     while len(killed) < kills and len(store.finished()) < runs - 10:
-        before = len(store.finished())
-        while len(store.finished()) < before + rng.randrange(1, 7):  # some progress, or every kill hits the start
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.05)
         index = rng.randrange(3)
-        workers[index].send_signal(signal.SIGKILL)
-        workers[index].wait()
+        while not (tmp_path / f"log.{workers[index].pid}").exists():  # killed at work, and not while it starts
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.1)
+        workers[index].kill()
+        workers[index].join()
         killed.add(workers[index].pid)
-        workers[index] = start(runs, 0.03, 600)
+        workers[index] = start(runs, 0.02, 600)
     for worker in workers:
-        assert worker.wait(60) == 0
+        assert ended(worker) == 0
     assert len(killed) >= 8
     assert store.rows() == [row(f"{number:016x}") for number in range(runs)]
     begun = Counter(key for key, what, pid in log(tmp_path) if what == "begin" and pid not in killed)
@@ -247,10 +250,10 @@ def test_a_process_that_is_stopped_and_continued_adds_nothing_after_it_was_succe
     sleeper = start(1, 0.5, 0.4)
     while not log(tmp_path):
         time.sleep(0.01)
-    sleeper.send_signal(signal.SIGSTOP)
+    os.kill(sleeper.pid, signal.SIGSTOP)
     time.sleep(0.5)
-    assert start(1, 0.01, 0.4).wait(60) == 0
-    sleeper.send_signal(signal.SIGCONT)
-    assert sleeper.wait(60) == 0
+    assert ended(start(1, 0.01, 0.4)) == 0
+    os.kill(sleeper.pid, signal.SIGCONT)
+    assert ended(sleeper) == 0
     assert [what for _, what, pid in log(tmp_path) if pid == sleeper.pid] == ["begin"]
     assert len(store.rows()) == 1

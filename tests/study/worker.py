@@ -1,4 +1,4 @@
-"""A process that does runs of a shared study: ``worker.py DIRECTORY RUNS SECONDS_A_RUN STALE``.
+"""What a process does that does runs of a shared study.
 
 Each run that begins and each that is done is a line of its own log: key, begin or done, process.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -46,8 +45,3 @@ def main(directory: Path, runs: int, seconds: float, stale: float) -> None:
             if not taken:
                 time.sleep(seconds)
         claims.sweep(store.finished())
-
-
-if __name__ == "__main__":
-    place, runs, seconds, stale = sys.argv[1:]
-    main(Path(place), int(runs), float(seconds), float(stale))
