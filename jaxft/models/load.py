@@ -41,6 +41,7 @@ def load_model(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     update_stats: bool = False,
+    dropout: float | None = None,
 ) -> Model:
     """A pretrained model with the head of a task.
 
@@ -64,6 +65,8 @@ def load_model(
         update_stats: of a convolutional net: whether training normalises by the batch and moves the running statistics
             of its norms. By default they stay those of the files in training too, so that a head, an adapter or a small
             data set is trained on the very features it is tested on.
+        dropout: rate of every dropout in training, in [0, 1); None keeps those of the files. With 0 the activations of
+            frozen layers are the same in every epoch, and a study computes them once.
 
     Raises:
         InputError: an unknown source, unsupported or damaged files, or a request that contradicts them.
@@ -81,7 +84,7 @@ def load_model(
         pooling = sentence_pooling(found.path)
     config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
     config = _with_stats(read_preprocessing(found.path, config), update_stats)
-    config = replace(config, dtype=float_type(dtype).name)
+    config = replace(_with_dropout(config, dropout), dtype=float_type(dtype).name)
     arrays = match(
         entries(config),
         found.arrays(family),
@@ -130,6 +133,15 @@ def _with_stats(config: ModelConfig, update_stats: bool) -> ModelConfig:
     return config
 
 
+def _with_dropout(config: ModelConfig, rate: float | None) -> ModelConfig:
+    if rate is None:
+        return config
+    if not 0 <= rate < 1:
+        raise InputError(f"dropout expects a rate in [0, 1), or None for those of the files; got {rate}")
+    rates: dict[str, Any] = {name: rate for name in vars(config) if name.endswith("dropout")}
+    return replace(config, **rates)
+
+
 def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of the files with the head's outputs in the order the labels are asked for."""
     if saved == labels or sorted(saved) != sorted(labels):
@@ -156,7 +168,7 @@ def build_params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int
             node[name] = config.initializer_range * jax.random.normal(key, entry.shape, jnp.float32)
             fresh.append(re.sub(r"layer_\d+", "layer_*", "/".join(parents)))
     if fresh:
-        logger.warning("fresh, not pretrained (seed %d): %s", seed, ", ".join(dict.fromkeys(fresh)))
+        logger.warning("fresh, not pretrained (seed %s): %s", seed if isinstance(seed, int) else "of the run", ", ".join(dict.fromkeys(fresh)))
     return params
 
 

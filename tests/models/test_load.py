@@ -329,6 +329,17 @@ def test_a_request_that_contradicts_itself(options: dict[str, object], message: 
         load_model(SOURCE, **options)
 
 
+def test_one_rate_for_every_dropout_and_the_files_keep_theirs(directory: Path, tmp_path: Path):
+    model = load_model(directory, task="classify", dropout=0.0)
+    assert set(model.config.dropouts) == {0.0}
+    assert set(load_model(directory, task="classify", dropout=0.3).config.dropouts) == {0.3}
+    model.apply(model.params, {"input_ids": np.ones((1, 3), np.int32), "attention_mask": np.ones((1, 3))}, train=True)
+    save_model(model, tmp_path / "copy")
+    assert 0.1 in load_model(tmp_path / "copy", task="classify").config.dropouts
+    with pytest.raises(InputError, match=r"a rate in \[0, 1\)"):
+        load_model(directory, task="classify", dropout=1.0)
+
+
 def test_a_model_without_a_head_needs_labels():
     with pytest.raises(InputError, match="does not come with a head"):
         load_model("minilm", task="classify")

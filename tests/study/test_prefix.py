@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache, partial
+import operator
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,117 +13,186 @@ import optax
 import pytest
 
 import jaxft as ft
-from jaxft.models.load import build_apply
 from jaxft.study.prefix import find_prefix, known_leaves
-from jaxft.types import Outputs
+from tests.study.prefix_cases import (
+    BATCH,
+    LENGTH,
+    assert_close,
+    batches_of,
+    inputs_of,
+    minilm,
+    mlp,
+    mlp_params,
+    mlp_rows,
+    prefix_of,
+    texts,
+    train,
+)
 
-ROWS, BATCH, LENGTH = 12, 4, 16
-
-
-def mlp(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> Outputs:
-    h1 = jax.nn.gelu(batch["x"] @ params["layer_0"]["kernel"] + params["layer_0"]["bias"])
-    h2 = jnp.tanh(h1 @ params["layer_1"]["kernel"])
-    return Outputs(logits=h2 @ params["head"]["kernel"], features=h2, hidden_states=(h1, h2))
-
-
-@lru_cache
-def mlp_params() -> Any:
-    keys = jax.random.split(jax.random.key(0), 4)
-    return {
-        "layer_0": {"kernel": jax.random.normal(keys[0], (10, 8)), "bias": jax.random.normal(keys[3], (8,))},
-        "layer_1": {"kernel": jax.random.normal(keys[1], (8, 6))},
-        "head": {"kernel": jax.random.normal(keys[2], (6, 3))},
-    }
-
-
-@lru_cache
-def mlp_rows() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    return {"x": random.normal(size=(ROWS, 10)).astype(np.float32), "labels": random.integers(0, 3, ROWS)}
-
-
-@lru_cache
-def minilm(dropout: bool) -> ft.Model:
-    model = ft.load_model("minilm", task="classify", num_labels=2)
-    if dropout:
-        return model
-    rates = {name: 0.0 for name in vars(model.config) if name.endswith("dropout")}
-    config = replace(model.config, **rates)
-    return model._replace(apply=build_apply(config, remat=False), config=config)
-
-
-@lru_cache
-def texts() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(1)
-    lengths = random.integers(5, LENGTH + 1, ROWS)
-    ids = random.integers(1000, 20000, (ROWS, LENGTH)).astype(np.int32)
-    mask = (np.arange(LENGTH) < lengths[:, None]).astype(np.int32)
-    return {"input_ids": ids * mask, "attention_mask": mask, "labels": random.integers(0, 2, ROWS)}
-
-
-def inputs_of(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in rows.items() if name != "labels"}
-
-
-def prefix_of(apply: Any, params: Any, adaptation: ft.Adaptation, rows: Any, train: bool = True) -> Any:
-    frozen, delta = adaptation.init(jax.random.key(3), params)
-    key = jax.random.key(4)
-    known = known_leaves(adaptation, frozen, delta, key)
-    batch = {name: value[:BATCH] for name, value in inputs_of(rows).items()}
-    return find_prefix(apply, adaptation.bind(frozen, delta, key=key), known, batch, train=train)
-
-
-def run(apply: Any, params: Any, adaptation: ft.Adaptation, batches: list[Any]) -> tuple[Any, list[float]]:
-    step = ft.make_step(apply, adaptation, ft.cross_entropy(), optax.adamw(1e-2))
-    frozen, state = step.init(jax.random.key(3), params, batches[0])
-    update = jax.jit(step.update)
-    losses = []
-    for batch in batches:
-        state, metrics = update(frozen, state, batch)
-        losses.append(float(metrics["loss"]))
-    return state.delta, losses
-
-
-def batches_of(rows: Any, columns: Any = None) -> list[Any]:
-    order = np.random.default_rng(2)
-    found = []
-    for _ in range(5):
-        chosen = order.permutation(ROWS)[:BATCH]
-        batch = {name: jnp.asarray(value[chosen]) for name, value in rows.items()}
-        found.append(batch if columns is None else batch | {"prefix": tuple(jnp.asarray(c[chosen]) for c in columns)})
-    return found
-
-
-def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), left, right)
-
-
+HEAD = ft.tune("head/**")
 TOP = ft.tune(["encoder/layer_{4,5}/**", "head/**"])
-SUBJECTS = {
-    "mlp probe": (mlp, mlp_params, ft.tune("head/**"), mlp_rows),
-    "mlp lora": (mlp, mlp_params, ft.chain(ft.lora("layer_1/kernel", rank=2), ft.tune("head/**")), mlp_rows),
-    "probe": (None, None, ft.tune("head/**"), texts),
-    "top layers": (None, None, TOP, texts),
-    "upper lora": (
-        None,
-        None,
-        ft.chain(ft.lora("encoder/layer_{4,5}/attention/{query,value}/kernel"), ft.tune("head/**")),
-        texts,
-    ),
-}
+UPPER_LORA = ft.chain(ft.lora("encoder/layer_{4,5}/attention/{query,value}/kernel", dropout=0.1), HEAD)
+MLP_LORA = ft.chain(ft.lora("layer_1/kernel", rank=2, alpha=2), HEAD)
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-def test_training_is_that_of_the_whole_forward_pass(name: str) -> None:
-    apply, params, adaptation, make_rows = SUBJECTS[name]
-    apply, params = (minilm(False).apply, minilm(False).params) if apply is None else (apply, params())
-    rows = make_rows()
-    prefix = prefix_of(apply, params, adaptation, rows)
+@pytest.mark.parametrize(
+    ("adaptation", "saved", "floats"),
+    [(HEAD, 0.999, 384), (TOP, 0.65, LENGTH * 384), (UPPER_LORA, 0.65, LENGTH * 384)],
+    ids=["probe", "top two layers", "LoRA in the upper layers"],
+)
+def test_training_minilm_is_that_of_the_whole_forward_pass(adaptation: ft.Adaptation, saved: float, floats: int):
+    model, rows = minilm(), texts()
+    prefix = prefix_of(model.apply, model.params, adaptation, rows)
+    assert prefix is not None
+    assert prefix.saved > saved
+    assert prefix.bytes_per_row == 4 * floats
+    columns = prefix.columns(rows, BATCH)
+    whole, expected = train(model.apply, model.params, adaptation, batches_of(rows))
+    learned, found = train(prefix.apply, model.params, adaptation, batches_of(rows, columns))
+    assert_close(found, expected)
+    assert_close(learned, whole)
+
+
+@pytest.mark.parametrize("adaptation", [HEAD, MLP_LORA], ids=["probe", "LoRA"])
+def test_training_and_outputs_of_a_plain_function(adaptation: ft.Adaptation):
+    params, rows = mlp_params(), mlp_rows()
+    prefix = prefix_of(mlp, params, adaptation, rows)
     assert prefix is not None
     columns = prefix.columns(rows, BATCH)
     assert sum(column[0].nbytes for column in columns) == prefix.bytes_per_row
-    print(name, prefix.saved, prefix.bytes_per_row, [(c.shape, c.dtype) for c in columns])
-    whole, whole_losses = run(apply, params, adaptation, batches_of(rows))
-    resumed, losses = run(prefix.apply, params, adaptation, batches_of(rows, columns))
-    assert_close(losses, whole_losses)
-    assert_close(resumed, whole, 2e-5)
+    frozen, delta = adaptation.init(jax.random.key(0), params)
+    bound = adaptation.bind(frozen, delta)
+    plain, kept = batches_of(rows, count=1)[0], batches_of(rows, columns, count=1)[0]
+    assert_close(
+        prefix.apply(bound, inputs_of(kept), train=True, key=jax.random.key(0)),
+        prefix.apply(bound, inputs_of(plain), train=True, key=jax.random.key(0)),
+    )
+    whole, expected = train(mlp, params, adaptation, batches_of(rows))
+    learned, found = train(prefix.apply, params, adaptation, batches_of(rows, columns))
+    assert_close(found, expected)
+    assert_close(learned, whole)
+
+
+def test_nothing_below_what_is_kept_is_computed():
+    rows = mlp_rows()
+    prefix = prefix_of(mlp, mlp_params(), HEAD, rows)
+    assert prefix is not None
+    kept = inputs_of(batches_of(rows, prefix.columns(rows, BATCH), count=1)[0])
+    kept["x"] = jnp.full_like(kept["x"], jnp.nan)
+    outputs = prefix.apply(mlp_params(), kept, train=True, key=jax.random.key(0))
+    assert bool(jnp.isfinite(outputs.logits).all() & jnp.isfinite(outputs.features).all())
+    assert bool(jnp.isnan(outputs.hidden_states[0]).all())  # what nobody keeps is computed from the inputs
+
+
+@pytest.mark.parametrize(("adaptation", "limit"), [(TOP, 0.65), (HEAD, 0.001)], ids=["top two layers", "probe"])
+def test_a_compiled_step_holds_only_the_rest(adaptation: ft.Adaptation, limit: float):
+    model, rows = minilm(), texts()
+    prefix = prefix_of(model.apply, model.params, adaptation, rows)
+    assert prefix is not None
+
+    def flops(apply: Any, batch: Any) -> float:
+        step = ft.make_step(apply, adaptation, ft.cross_entropy(), optax.sgd(0.1))
+        frozen, state = step.init(jax.random.key(0), model.params, batch)
+        return jax.jit(step.update).lower(frozen, state, batch).compile().cost_analysis()["flops"]
+
+    whole = flops(model.apply, batches_of(rows, count=1)[0])
+    assert flops(prefix.apply, batches_of(rows, prefix.columns(rows, BATCH), count=1)[0]) <= limit * whole
+
+
+def test_many_runs_in_one_traced_program_share_the_activations():
+    rows, params = mlp_rows(), mlp_params()
+
+    def run(kept: bool, seed: Any) -> Any:
+        frozen, delta = MLP_LORA.init(jax.random.key(seed), params)
+        apply, columns = mlp, {name: jnp.asarray(value) for name, value in rows.items()}
+        if kept:
+            bound = MLP_LORA.bind(frozen, delta, key=jax.random.key(seed))
+            known = known_leaves(MLP_LORA, frozen, delta, jax.random.key(seed))
+            shapes = {"x": jax.ShapeDtypeStruct((BATCH, 10), jnp.float32)}
+            prefix = find_prefix(mlp, bound, known, shapes)
+            assert prefix is not None
+            apply = prefix.apply
+            columns["prefix"] = tuple(map(jnp.asarray, prefix.columns(rows, BATCH)))
+        step = ft.make_step(apply, MLP_LORA, ft.cross_entropy(), optax.sgd(0.05))
+        frozen, state = step.init(jax.random.key(seed), params, jax.tree.map(lambda column: column[:BATCH], columns))
+
+        def update(state: Any, key: Any) -> Any:
+            chosen = jax.random.permutation(key, 12)[:BATCH]
+            return step.update(frozen, state, jax.tree.map(lambda column: column[chosen], columns))
+
+        return jax.lax.scan(update, state, jax.random.split(jax.random.key(seed), 6))[1]
+
+    seeds = jnp.arange(3)
+    expected = jax.jit(jax.vmap(partial(run, False)))(seeds)
+    assert_close(jax.jit(jax.vmap(partial(run, True)))(seeds), expected)
+    assert_close(jax.jit(lambda seeds: jax.lax.map(partial(run, True), seeds))(seeds), expected)
+
+
+def test_a_batch_of_another_size_starts_from_the_same_activations():
+    rows = mlp_rows()
+    prefix = prefix_of(mlp, mlp_params(), HEAD, rows)
+    assert prefix is not None
+    columns = prefix.columns(rows, 5)
+    for size in (1, 2, 12):
+        batch = {"x": rows["x"][:size], "prefix": tuple(column[:size] for column in columns)}
+        logits = prefix.apply(mlp_params(), batch, train=True, key=jax.random.key(0)).logits
+        assert_close(logits, mlp(mlp_params(), batch).logits)
+
+
+def test_evaluation_has_a_prefix_of_its_own():
+    model, rows = minilm(None), texts()
+    assert prefix_of(model.apply, model.params, HEAD, rows) is None  # dropout in training
+    prefix = prefix_of(model.apply, model.params, HEAD, rows, train=False)
+    assert prefix is not None
+    assert prefix.saved > 0.999
+    batch = inputs_of(rows) | {"prefix": prefix.columns(rows, BATCH)}
+    places = np.arange(12).reshape(3, BATCH)
+    batches = [jax.tree.map(operator.itemgetter(chosen), batch) for chosen in places]
+    whole = [{name: value for name, value in batch.items() if name != "prefix"} for batch in batches]
+    assert_close(ft.predict(prefix.apply, model.params, batches), ft.predict(model.apply, model.params, whole))
+    key = jax.random.key(0)  # the activations of an evaluation are no part of training
+    found = prefix.apply(model.params, batches[0], train=True, key=key)
+    assert_close(found.logits, model.apply(model.params, whole[0], train=True, key=key).logits)
+
+
+def test_changes_to_a_view_are_not_served_from_what_is_kept():
+    params, rows = mlp_params(), mlp_rows()
+
+    def init(key: Any, context: ft.Context) -> Any:
+        return (), (), ()
+
+    def apply(frozen: Any, weights: Any, memory: Any, context: ft.Context) -> Any:
+        moved = context.forward(x=context.batch["x"] + 1).logits
+        loss = jnp.square(moved).mean() + context.forward().logits.mean()
+        return loss, ((), {"moved": moved.sum()})
+
+    objective = ft.Objective(init, apply)
+    prefix = prefix_of(mlp, params, HEAD, rows)
+    assert prefix is not None
+    columns = prefix.columns(rows, BATCH)
+    whole, expected = train(mlp, params, HEAD, batches_of(rows), objective)
+    learned, found = train(prefix.apply, params, HEAD, batches_of(rows, columns), objective)
+    assert_close(found, expected)
+    assert_close(learned, whole)
+
+
+def test_views_have_activations_of_their_own():
+    params, rows = mlp_params(), mlp_rows()
+    prefix = prefix_of(mlp, params, HEAD, rows)
+    assert prefix is not None
+    columns = prefix.columns(rows, BATCH)
+    objective = ft.cross_entropy("source")
+    whole = train(mlp, params, HEAD, [{"source": batch} for batch in batches_of(rows)], objective)
+    kept = train(prefix.apply, params, HEAD, [{"source": batch} for batch in batches_of(rows, columns)], objective)
+    assert_close(kept, whole)
+
+
+def test_known_leaves_of_a_structured_weight():
+    frozen, delta = MLP_LORA.init(jax.random.key(0), mlp_params())
+    known = known_leaves(MLP_LORA, frozen, delta, None)
+    leaves = jax.tree.leaves(MLP_LORA.bind(frozen, delta))
+    assert [leaf.shape for leaf, same in zip(leaves, known, strict=True) if same] == [(8,), (10, 8), (8, 6)]
+    traced = []
+    jax.eval_shape(lambda frozen: traced.append(known_leaves(MLP_LORA, frozen, delta, None)), frozen)
+    assert not any(traced[0])
+    np.testing.assert_array_equal(leaves[0], mlp_params()["head"]["kernel"])
