@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core.primitives import remat_p
+from jax.interpreters.partial_eval import dce_jaxpr
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
 _BODIES = ("jaxpr", "call_jaxpr", "body_jaxpr", "fun_jaxpr")
@@ -120,6 +122,8 @@ def _write(program: Program, closed: ClosedJaxpr, names: dict[Any, Operand]) -> 
         return Constant(atom.val) if isinstance(atom, Literal) else names[atom]
 
     for equation in closed.jaxpr.eqns:
+        if equation.primitive is remat_p:
+            equation = _without_idle(equation)
         inputs = tuple(map(operand, equation.invars))
         if equation.primitive.name in _CALLS:
             body = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
@@ -134,6 +138,13 @@ def _write(program: Program, closed: ClosedJaxpr, names: dict[Any, Operand]) -> 
             program.makers[number] = len(program.equations)
         program.equations.append(Equation(equation, inputs, tuple(numbers), products(equation)))
     return list(map(operand, closed.jaxpr.outvars))
+
+
+def _without_idle(equation: Any) -> Any:
+    """A rematerialised body without the arguments it never reads, such as the key of a dropout that is off."""
+    body, used = dce_jaxpr(equation.params["jaxpr"], [True] * len(equation.outvars))
+    inputs = [variable for variable, read in zip(equation.invars, used, strict=True) if read]
+    return equation.replace(invars=inputs, params=equation.params | {"jaxpr": body})
 
 
 def _new(program: Program, aval: Any) -> int:

@@ -93,7 +93,8 @@ def test_a_compiled_step_holds_only_the_rest(adaptation: ft.Adaptation, limit: f
     def flops(apply: Any, batch: Any) -> float:
         step = ft.make_step(apply, adaptation, ft.cross_entropy(), optax.sgd(0.1))
         frozen, state = step.init(jax.random.key(0), model.params, batch)
-        return jax.jit(step.update).lower(frozen, state, batch).compile().cost_analysis()["flops"]
+        analysis: Any = jax.jit(step.update).lower(frozen, state, batch).compile().cost_analysis()
+        return analysis["flops"]
 
     whole = flops(model.apply, batches_of(rows, count=1)[0])
     assert flops(prefix.apply, batches_of(rows, prefix.columns(rows, BATCH), count=1)[0]) <= limit * whole
@@ -104,7 +105,8 @@ def test_many_runs_in_one_traced_program_share_the_activations():
 
     def run(kept: bool, seed: Any) -> Any:
         frozen, delta = MLP_LORA.init(jax.random.key(seed), params)
-        apply, columns = mlp, {name: jnp.asarray(value) for name, value in rows.items()}
+        apply: Any = mlp
+        columns: Any = {name: jnp.asarray(value) for name, value in rows.items()}
         if kept:
             bound = MLP_LORA.bind(frozen, delta, key=jax.random.key(seed))
             known = known_leaves(MLP_LORA, frozen, delta, jax.random.key(seed))

@@ -15,7 +15,7 @@ from jaxft.study.prefix import find_prefix
 from jaxft.study.prefix_columns import PrefixRefused
 from jaxft.trees import leaf_paths
 from tests.models.golden import GOLDEN
-from tests.study.prefix_cases import BATCH, assert_close, batches_of, mlp_params, mlp_rows, prefix_of, train
+from tests.study.prefix_cases import BATCH, Rows, assert_close, batches_of, mlp_params, mlp_rows, prefix_of, train
 
 BERT = GOLDEN / "bert_gelu"
 
@@ -39,6 +39,18 @@ def tokens() -> dict[str, np.ndarray]:
 def test_nothing_is_kept_above_what_changes(dropout: float | None, adaptation: ft.Adaptation):
     model = load_model(BERT, task="classify", dropout=dropout)
     assert prefix_of(model.apply, model.params, adaptation, tokens()) is None
+
+
+@pytest.mark.parametrize("options", [{"remat": True}, {"dtype": jnp.bfloat16}], ids=["remat", "bfloat16"])
+def test_other_ways_to_compute_a_layer_are_kept_too(options: dict[str, Any]):
+    model, adaptation = load_model(BERT, task="classify", dropout=0.0, **options), ft.tune("head/**")
+    prefix = prefix_of(model.apply, model.params, adaptation, tokens())
+    assert prefix is not None
+    assert prefix.saved > 0.99
+    columns = prefix.columns(tokens(), BATCH)
+    whole = train(model.apply, model.params, adaptation, batches_of(tokens()))
+    kept = train(prefix.apply, model.params, adaptation, batches_of(tokens(), columns))
+    assert_close(kept, whole, 1e-5 if "remat" in options else 2e-2)
 
 
 def normed(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> ft.Outputs:
@@ -80,7 +92,7 @@ def test_rows_that_are_not_in_their_places_are_noticed():
 def test_the_lower_stages_of_a_net_with_frozen_statistics_are_kept(top: list[str], least: float):
     model = load_model(GOLDEN / "resnet_basic", task="classify")
     random = np.random.default_rng(0)
-    rows = {"pixels": random.normal(size=(12, 32, 32, 3)).astype(np.float32), "labels": random.integers(0, 5, 12)}
+    rows: Rows = {"pixels": random.normal(size=(12, 32, 32, 3)).astype(np.float32), "labels": random.integers(0, 5, 12)}
     prefix = prefix_of(model.apply, model.params, ft.tune(top), rows)
     assert prefix is not None
     assert prefix.saved > least

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def test_a_damaged_file_is_made_anew(cache: Path, damage: str, monkeypatch: pyte
     if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes({"cut": content[:-40], "changed": content, "empty": b""}[damage])
+        file.write_bytes({"cut": bytes(content[:-40]), "changed": bytes(content), "empty": b""}[damage])
     forget(monkeypatch)
     for found, expected in zip(arrays("key"), whole, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -101,13 +102,13 @@ def test_activations_are_mapped_from_files_beyond_the_limit(cache: Path, monkeyp
 def test_activations_are_named_by_what_they_depend_on(cache: Path):
     rows, params, head = mlp_rows(), mlp_params(), ft.tune("head/**")
 
-    def files(params: object, rows: dict[str, np.ndarray], apply: object = mlp) -> set[str]:
+    def files(params: Any, rows: Any, apply: Any = mlp) -> set[str]:
         prefix = prefix_of(apply, params, head, rows)
         assert prefix is not None
         prefix.columns(rows, BATCH, limit_bytes=0)
         return {path.name for path in cache.iterdir() if path.suffix == ".0"}
 
-    def sharper(params: object, batch: object, *, train: bool = False, key: object = None) -> ft.Outputs:
+    def sharper(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> ft.Outputs:
         h1 = jax.nn.relu(batch["x"] @ params["layer_0"]["kernel"] + params["layer_0"]["bias"])
         return ft.Outputs(logits=jnp.tanh(h1 @ params["layer_1"]["kernel"]) @ params["head"]["kernel"])
 
