@@ -168,7 +168,11 @@ def build_params(config: ModelConfig, found: Mapping[str, np.ndarray], seed: int
             node[name] = config.initializer_range * jax.random.normal(key, entry.shape, jnp.float32)
             fresh.append(re.sub(r"layer_\d+", "layer_*", "/".join(parents)))
     if fresh:
-        logger.warning("fresh, not pretrained (seed %s): %s", seed if isinstance(seed, int) else "of the run", ", ".join(dict.fromkeys(fresh)))
+        logger.warning(
+            "fresh, not pretrained (seed %s): %s",
+            seed if isinstance(seed, int) else "of the run",
+            ", ".join(dict.fromkeys(fresh)),
+        )
     return params
 
 
