@@ -125,7 +125,7 @@ def field_types(config: type) -> dict[str, Any]:
     """
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise InputError(f"the settings of a study are a dataclass, but this is {config!r}")
-    if not getattr(config, "__dataclass_params__").frozen:
+    if not vars(config)["__dataclass_params__"].frozen:
         raise InputError(
             f"{config.__name__} must be frozen, so that a run's settings stay its own: write @dataclass(frozen=True)"
         )

@@ -35,7 +35,7 @@ class _HostBatches:
         if self._kept.get(view, (-1,))[0] != number:
             self._kept[view] = (number, np.asarray(self._epoch(view, number)))
         rows, mask = map(np.asarray, order.batch(jnp.asarray(self._kept[view][1]), step))
-        return {name: column[rows] for name, column in self._columns[view].items()} | {"mask": mask}
+        return jax.tree.map(lambda column: np.asarray(column[rows]), self._columns[view]) | {"mask": mask}
 
 
 def run_loop(experiment: Experiment, prepared: Prepared) -> Outcome:

@@ -15,7 +15,7 @@ from jaxft.objectives import negative_log_likelihood
 from jaxft.train.step import as_outputs
 from jaxft.types import Array, Params
 
-_NOT_FOR_THE_MODEL = ("labels", "mask")
+NOT_FOR_THE_MODEL = ("labels", "mask")
 _IGNORED = -100
 _ROWS = 128
 
@@ -30,7 +30,7 @@ def predict_rows(apply: Callable[..., Any], params: Params, columns: Mapping[str
         task: "classify", "regress", "lm" or "seq2seq".
     """
     count = jax.tree.leaves(columns)[0].shape[0]
-    size = min(count, _ROWS)
+    size = rows_a_batch(count)
     batches = -(-count // size)
     rows = (jnp.arange(batches * size) % count).reshape(batches, size)
     sums_up = task in ("lm", "seq2seq")
@@ -38,7 +38,7 @@ def predict_rows(apply: Callable[..., Any], params: Params, columns: Mapping[str
     def one(rows_and_real: tuple[Array, Array]) -> Any:
         rows, real = rows_and_real
         batch = {name: jax.tree.map(lambda column: column[rows], column) for name, column in columns.items()}
-        inputs = {name: value for name, value in batch.items() if name not in _NOT_FOR_THE_MODEL}
+        inputs = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
         outputs = as_outputs(apply(params, inputs))
         return _token_sums(outputs, batch["labels"], real) if sums_up else outputs.logits
 
@@ -47,6 +47,11 @@ def predict_rows(apply: Callable[..., Any], params: Params, columns: Mapping[str
     if sums_up:
         return jnp.sum(found, axis=0)
     return found.reshape(batches * size, *found.shape[2:])[:count]
+
+
+def rows_a_batch(count: int) -> int:
+    """The rows that are predicted together of so many."""
+    return min(count, _ROWS)
 
 
 def _token_sums(outputs: Any, labels: Array, real: Array) -> Array:

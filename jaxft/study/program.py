@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.study.trace import Outcome, Trace
+from jaxft.study.experiment import check_experiment
+from jaxft.study.loop import run_loop
+from jaxft.study.memory import device_bytes
+from jaxft.study.prepare import prepare
+from jaxft.study.trace import Build, Facts, Outcome, Trace, trace
 
-Stack = Literal["auto", "vmap", "map"]
+Stack = Literal["auto", "vmap", "map", "loop"]
 STACK = {"cpu": "map"}
 """What measured faster on each kind of device (`make bench`); on others stacked runs fill the chip."""
 
@@ -23,11 +27,12 @@ class Program(NamedTuple):
     """A compiled program.
 
     Attributes:
-        stack: "vmap" computes ``lanes`` runs side by side; "map" one after the other, each a call.
+        stack: "vmap" computes ``lanes`` runs side by side; "map" one after the other, each a call; "loop" one after
+            the other, each step a call, with the rows on the host.
         lanes: runs a call; fewer are filled up, so that the bits of a run do not depend on its company.
         bytes: what a call needs on the device, the shared constants included.
         compile_seconds: the time it took to compile.
-        call: ``call(constants, values) -> leaves``.
+        call: ``call(constants, values) -> leaves``; of a loop ``call(values) -> Outcome``.
         trace: what it was compiled from.
     """
 
@@ -44,6 +49,9 @@ class Program(NamedTuple):
         Args:
             values: of the traced settings; of "vmap" at most ``lanes`` of them.
         """
+        if self.stack == "loop":
+            began = time.monotonic()
+            return [self.call(value) for value in values], time.monotonic() - began
         given = [_arguments(self.trace, value) for value in values]
         began = time.monotonic()
         if self.stack == "map":
@@ -55,6 +63,45 @@ class Program(NamedTuple):
             leaves = [[np.asarray(leaf[lane]) for leaf in stacked] for lane in range(len(values))]
         seconds = time.monotonic() - began
         return [jax.tree.unflatten(self.trace.tree, run) for run in leaves], seconds
+
+
+def make_program(
+    build: Build,
+    config: Any,
+    names: Sequence[str],
+    masked: Mapping[str, int],
+    facts: Facts,
+    *,
+    lanes: int,
+    stack: Stack = "auto",
+    memory_limit: int | None = None,
+) -> Program:
+    """The program of the runs of a structure: compiled whole where their data fit the device, else a loop of steps.
+
+    Args:
+        build: config -> Experiment.
+        config: of one of the runs.
+        names: the settings that are traced.
+        masked: name -> the largest rank.
+        facts: of one of the runs.
+        lanes: the runs there are.
+        stack: see `compile_program`; "loop" makes each step a call.
+        memory_limit: bytes a call may take; what the device has if None.
+
+    Raises:
+        InputError: ``stack`` is another, or not even one run fits.
+    """
+    if stack not in get_args(Stack):
+        raise InputError(f"stack is one of {', '.join(map(repr, get_args(Stack)))}, but is {stack!r}")
+    limit = device_bytes() if memory_limit is None else memory_limit
+    if stack == "loop" or (stack == "auto" and facts.nbytes > limit):
+
+        def call(values: Mapping[str, Any]) -> Outcome:
+            experiment = check_experiment(build(dataclasses.replace(config, **values)))
+            return run_loop(experiment, prepare(experiment))
+
+        return Program("loop", 1, facts.nbytes, 0.0, call, Trace(None, [], tuple(sorted(names)), None, None, 0.0))
+    return compile_program(trace(build, config, names, masked), lanes=lanes, stack=stack, memory_limit=limit)
 
 
 def compile_program(trace: Trace, *, lanes: int, stack: Stack = "auto", memory_limit: int | None = None) -> Program:
@@ -70,8 +117,6 @@ def compile_program(trace: Trace, *, lanes: int, stack: Stack = "auto", memory_l
     Raises:
         InputError: not even one run fits.
     """
-    if stack not in ("auto", "vmap", "map"):
-        raise InputError(f"stack is 'auto', 'vmap' or 'map', but is {stack!r}")
     kind = STACK.get(jax.default_backend(), "vmap") if stack == "auto" else stack
     limit = device_bytes() if memory_limit is None else memory_limit
     lanes = 1 if kind == "map" else max(lanes, 1)
@@ -111,11 +156,3 @@ def _arguments(trace: Trace, values: Mapping[str, Any]) -> list[Any]:
         jnp.asarray(values[name], variable.aval.dtype)
         for name, variable in zip(trace.names, trace.jaxpr.invars, strict=True)
     ]
-
-
-def device_bytes() -> int:
-    """Memory that a program may take: of the device, or on a CPU half of what the machine has."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"] * 0.9)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 from jaxft.study.claims import Claims
 from jaxft.study.grid import Grid, field_types
 from jaxft.study.keys import canonical, plain, run_key
-from jaxft.study.program import Program, Stack, compile_program
+from jaxft.study.program import Program, Stack, make_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import Writer, make_row, tell
 from jaxft.study.store import Store
-from jaxft.study.trace import Build, Facts, describe, trace
+from jaxft.study.trace import Build, Facts, describe
+
+logger = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
@@ -52,6 +55,14 @@ class Programs:
 
     facts: dict[Hashable, Facts] = field(default_factory=dict)
     compiled: dict[Hashable, Program] = field(default_factory=dict)
+
+    def known(self, build: Build, group: Group, config: Any) -> Facts:
+        """What is known of a run of a group."""
+        ranks = {name: getattr(config, name) for name in group.masked}
+        place = group.structure, tuple(ranks.values())
+        if place not in self.facts:
+            self.facts[place] = describe(build, config, group.names, ranks)
+        return self.facts[place]
 
 
 def groups(
@@ -160,6 +171,7 @@ def run_configs(
     wait: bool,
     lanes: int | None = None,
     programs: Programs | None = None,
+    sources: Revision | None = None,
 ) -> list[dict[str, Any]]:
     """Does runs that are listed one by one; what is not explained here is as in `run_study`.
 
@@ -178,9 +190,10 @@ def run_configs(
         wait: for the runs that other processes do.
         lanes: runs side by side; as many as there are if None.
         programs: compiled by earlier calls with the same build; those of this call are added.
+        sources: of ``build``; looked for if None.
     """
     programs = Programs() if programs is None else programs
-    sources = revision(build)
+    sources = revision(build) if sources is None else sources
     plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
     planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
     title = source_file(build).stem if name is None else name
@@ -188,6 +201,7 @@ def run_configs(
     store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned)
     sources.keep(Path(directory))
     options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit, "lanes": lanes}
+    logger.info("%d runs in %d groups, %d done", len(planned), len(plans), len(planned.keys() & store.finished()))
     with Claims(directory, stale=stale) as claims:
         while missing := planned.keys() - store.finished():
             done = sum(_work(build, plan, sources, store, claims, options, writers, programs) for plan in plans)
@@ -207,14 +221,9 @@ def settings(config: Any) -> dict[str, Any]:
 
 
 def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> Plan:
-    facts = programs.facts
     keys, of_run = [], {}
     for config in group.configs:
-        ranks = {name: getattr(config, name) for name in group.masked}
-        place = group.structure, tuple(ranks.values())
-        if place not in facts:
-            facts[place] = describe(build, config, group.names, ranks)
-        known = facts[place]
+        known = programs.known(build, group, config)
         key = run_key(settings(config), code=sources.code, base=known.base, data=known.data)
         keys.append(key)
         of_run[key] = known
@@ -244,8 +253,15 @@ def _work(
         if not taken:
             return done
         if program is None:
-            traced = trace(build, configs[taken[0]], plan.group.names, plan.group.masked)
-            program = compile_program(traced, **{**options, "lanes": options["lanes"] or len(configs)})
+            logger.info("preparing %d runs of %s", len(configs), _in_words(plan.group))
+            program = make_program(
+                build,
+                configs[taken[0]],
+                plan.group.names,
+                plan.group.masked,
+                plan.facts[taken[0]],
+                **{**options, "lanes": options["lanes"] or len(configs)},
+            )
             programs.compiled[plan.group.structure] = program
             for key in configs:
                 if key not in finished and key not in taken and len(taken) < program.lanes:
@@ -255,17 +271,34 @@ def _work(
         if mine:
             began = datetime.now(UTC).isoformat(timespec="seconds")
             outcomes, seconds = program.run([_values(configs[key], plan.group.names) for key in mine])
+            where = surroundings(source_file(build))
             for lane, (key, outcome) in enumerate(zip(mine, outcomes, strict=True)):
                 row = make_row(
                     key, settings(configs[key]), outcome, plan.facts[key], program, seconds / len(mine), lane
                 )
+                row["program"]["masked"] = plan.group.masked
                 row["provenance"] |= {"code": sources.code, "script": sources.script, "build": sources.build}
-                row["provenance"] |= surroundings(source_file(build)) | {"started": began}
+                row["provenance"]["config"] = _class_name(type(configs[key]), build)
+                row["provenance"] |= where | {"started": began}
                 if store.add(row):
                     tell(writers, row)
+            finished = configs.keys() & store.finished()
+            logger.info("%d of %d done, %.2g s each", len(finished), len(configs), seconds / len(mine))
         claims.release(taken)
         done += len(mine)
 
 
 def _values(config: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
+
+
+def _in_words(group: Group) -> str:
+    """What the runs of a group have in common, without what varies in all of them."""
+    fixed = {name: value for name, value in settings(group.configs[0]).items() if name not in group.names}
+    return ", ".join(f"{name}={value}" for name, value in fixed.items()) or "one structure"
+
+
+def _class_name(config: type, build: Build) -> str:
+    """The class of settings as ``module:name``; beside ``build``, whose file may run under another name, the name."""
+    beside = config.__module__ == build.__module__
+    return config.__qualname__ if beside else f"{config.__module__}:{config.__qualname__}"

@@ -10,16 +10,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxft.adapt import MaskedRank
 from jaxft.errors import InputError
 from jaxft.study.experiment import Experiment, check_experiment, task_of
 from jaxft.study.feed import Feed, feed
+from jaxft.study.memory import device_bytes
 from jaxft.study.predictions import predict_rows
+from jaxft.study.prefix_program import products
 from jaxft.study.prepare import Prepared, prepare
+from jaxft.study.start import start_of
 from jaxft.train import make_step
 from jaxft.trees import fingerprint, join, leaf_paths
-from jaxft.types import Adaptation, Array, Params, Step, StepFrozen, TrainState
+from jaxft.types import Adaptation, Array, Params, StepFrozen, TrainState
 from jaxft.weights import lift
 
 Build = Callable[[Any], Experiment]
@@ -69,7 +73,7 @@ class Trace(NamedTuple):
         constants: base params and data, which all runs share.
         names: the traced settings.
         tree: the structure of an Outcome.
-        flops: of the matrix products and convolutions of a step.
+        flops: of the matrix products and convolutions of a step; None where they are not counted.
         prefix: the share of the forward pass that is computed once for all runs, 0 to 1.
     """
 
@@ -77,7 +81,7 @@ class Trace(NamedTuple):
     constants: list[Any]
     names: tuple[str, ...]
     tree: Any
-    flops: float
+    flops: float | None
     prefix: float
 
 
@@ -141,23 +145,39 @@ def _build(build: Build, config: Any, values: Mapping[str, Array], masked: Mappi
 
 
 def _run(experiment: Experiment, prepared: Prepared) -> tuple[Outcome, float, float]:
+    """A run, the operations of a step, and the share of the forward pass that is computed once for all runs."""
     with jax.ensure_compile_time_eval():
-        columns = jax.tree.map(jnp.asarray, prepared.train)
-        held_out = jax.tree.map(jnp.asarray, prepared.held_out)
+        start = start_of(experiment, prepared, limit=device_bytes() // 2)
+        columns, held_out = jax.tree.map(jnp.asarray, start.prepared)
     init_key, order_key = jax.random.split(jax.random.key(experiment.seed))
     stream = feed(columns, order_key, batch_size=experiment.batch_size, chosen=experiment.rows)
-    apply = experiment.model.apply
-    step = make_step(apply, experiment.adaptation, experiment.objective, experiment.optimizer)
-    frozen, state = step.init(init_key, experiment.model.params, stream.batch(stream.start(), 0))
-    evaluation = partial(evaluate_state, apply, experiment.adaptation, task_of(experiment), frozen, held_out=held_out)
+    step = make_step(start.train, experiment.adaptation, experiment.objective, experiment.optimizer)
+    first = stream.batch(stream.start(), 0)
+    frozen, state = step.init(init_key, experiment.model.params, first)
+    update, flops = _traced_once(partial(step.update, frozen), state, first)
+    evaluation = partial(
+        evaluate_state, start.measure, experiment.adaptation, task_of(experiment), frozen, held_out=held_out
+    )
     every = experiment.evaluate_every or experiment.steps
-    state, metrics, predictions = _steps(step, frozen, state, stream, evaluation, experiment.steps, every)
-    return Outcome(metrics, predictions, digest(state.delta)), 0.0, 0.0
+    state, metrics, predictions = _steps(update, state, stream, evaluation, experiment.steps, every)
+    return Outcome(metrics, predictions, digest(state.delta)), flops, start.saved
+
+
+def _traced_once(update: Callable[..., Any], state: TrainState, batch: Any) -> tuple[Callable[..., Any], float]:
+    """The update as a function that is not traced anew where it is used, and the operations of its products."""
+    closed, shape = jax.make_jaxpr(update, return_shape=True)(state, batch)
+    program, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    tree = jax.tree.structure(shape)
+
+    def again(state: TrainState, batch: Any) -> Any:
+        leaves = jax.core.eval_jaxpr(program, closed.consts, *jax.tree.leaves((state, batch)))
+        return jax.tree.unflatten(tree, leaves)
+
+    return again, 2.0 * sum(map(products, program.eqns))
 
 
 def _steps(
-    step: Step,
-    frozen: StepFrozen,
+    step: Callable[..., Any],
     state: TrainState,
     stream: Feed,
     evaluation: Callable[[TrainState], Any],
@@ -168,7 +188,7 @@ def _steps(
 
     def update(carry: Any, index: Array) -> Any:
         state, epochs = carry
-        state, metrics = step.update(frozen, state, stream.batch(epochs, index))
+        state, metrics = step(state, stream.batch(epochs, index))
         return (state, stream.advance(epochs, index)), metrics
 
     def stretch(carry: Any, first: Array, length: int) -> Any:
