@@ -20,6 +20,9 @@ class LayerCache(NamedTuple):
 class Cache(NamedTuple):
     """Of a decoder.
 
+    A token more than there are places is refused, but within a compiled program, where the number of those before it is
+    not known: there its keys and values would take the place of the last ones, so make it long enough.
+
     Attributes:
         layers: one :class:`LayerCache` a layer.
         visible: ``[batch, places]`` bool: places that hold a token and no padding.

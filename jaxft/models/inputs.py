@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
+from jaxft.models.cache import Cache
 from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
 
 
@@ -15,7 +17,9 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
     """Refuses a batch that the model cannot read.
 
     Raises:
-        InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions.
+        InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions or
+            its cache has room for; in a compiled program the tokens a cache holds are not known, so that one call with
+            more new tokens than it has places is all that is refused there.
     """
     if isinstance(config, TextConfig):
         cache = batch.get("cache")
@@ -23,6 +27,8 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
             _check_tokens(batch, "input_ids", config.max_positions)
         if config.task == "seq2seq":
             _check_tokens(batch, "decoder_input_ids", config.max_target_positions)
+        if cache is not None:
+            _check_room(cache, batch["decoder_input_ids" if config.task == "seq2seq" else "input_ids"].shape[1])
     if isinstance(config, ImageConfig):
         _check_pixels(batch, config)
 
@@ -36,6 +42,16 @@ def _check_tokens(batch: Mapping[str, Any], name: str, most: int) -> None:
     if shape[1] > most:
         raise InputError(
             f"the input is {shape[1]} tokens long but the model has {most} positions: truncate it to that many"
+        )
+
+
+def _check_room(cache: Cache, new: int) -> None:
+    places = cache.visible.shape[1]
+    held = 0 if isinstance(cache.place, jax.core.Tracer) else int(cache.place)
+    if held + new > places:
+        raise InputError(
+            f"the cache has {places} places, of which {held} hold tokens, and {new} more do not fit: "
+            "make it with empty_cache(…, places=…) for the prompt and all that is written"
         )
 
 
