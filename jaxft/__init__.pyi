@@ -26,6 +26,7 @@ from .objectives import next_token as next_token
 from .objectives import span_cross_entropy as span_cross_entropy
 from .study import Experiment as Experiment
 from .study import grid as grid
+from .study import main as main
 from .study import masked as masked
 from .study import read_rows as read_rows
 from .study import run_study as run_study

@@ -17,7 +17,7 @@ from jaxft.cli.export import export
 from jaxft.cli.finetune import finetune
 from jaxft.cli.generate import generate
 from jaxft.cli.predict import predict
-from jaxft.cli.study import status
+from jaxft.cli.study import reproduce, status
 from jaxft.errors import InputError
 
 DESCRIPTION = (
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown.addFilter(lambda record: record.name != "absl")
     logging.basicConfig(format="jaxft: %(message)s", handlers=[shown])
     try:
-        _commands().cli(
+        code = _commands().cli(
             prog="jaxft",
             description=DESCRIPTION,
             args=[word for word in words if word != "--debug"],
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, sentence = _explained(error)
         print(f"jaxft: {sentence}", file=sys.stderr)
         return code
-    return 0
+    return code or 0
 
 
 def _commands() -> tyro.extras.SubcommandApp:
@@ -64,6 +64,7 @@ def _commands() -> tyro.extras.SubcommandApp:
     assets.command(verify)
     study = tyro.extras.SubcommandApp()
     study.command(status)
+    study.command(reproduce)
     commands = tyro.extras.SubcommandApp()
     for command in (finetune, predict, evaluate, generate, export):
         commands.command(command)

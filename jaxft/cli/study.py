@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxft.study.status import Status
 
 Directory = Annotated[Path, tyro.conf.Positional]
+Key = Annotated[str, tyro.conf.Positional]
 
 
 def status(directory: Directory, json: bool = False) -> None:
@@ -38,6 +39,33 @@ def status(directory: Directory, json: bool = False) -> None:
     if busy:
         lines = [(run["worker"], run["state"], _ago(run["since"]), _config(run, found)) for run in busy]
         print_table(("worker", "state", "since", "run"), lines)
+
+
+def reproduce(directory: Directory, key: Key, script: Path | None = None) -> int:
+    """Do a run again with the sources that the study keeps, and say whether the bits agree.
+
+    Ends with code 0 if they do, with 1 if not. Differences of versions, device, sources and data are named.
+
+    Args:
+        directory: Directory of the study.
+        key: Key of the run, or its first digits.
+        script: Use this file in place of the sources that were kept.
+    """
+    from jaxft.study.reproduce import reproduce as again
+
+    found = again(directory, key, script=script)
+    sentences = {
+        "bits": "the bits agree: learned arrays, predictions and metrics are the same",
+        "figures": "the bits differ, the figures agree within float error",
+        "different": "the figures differ",
+    }
+    print(f"{found.key}: {sentences[found.verdict]}")
+    if found.largest is not None:
+        largest = found.largest
+        print(f"largest difference: {largest.name}, recorded {largest.recorded}, now {largest.now}")
+    for sentence in found.surroundings:
+        print(f"not as it was: {sentence}")
+    return 0 if found.verdict == "bits" else 1
 
 
 def _lines(found: Status) -> Iterator[list[str]]:

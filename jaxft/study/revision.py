@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import platform
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import jaxft
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
 
+FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_most_optimizations")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "quax", "numpy", "transformers")
 
 
@@ -66,8 +68,9 @@ def revision(build: Callable[..., Any]) -> Revision:
     if not script.is_file():
         raise InputError(f"{build} was not defined in a file, so its rows could not be told from another's: save it")
     files = {}
-    root = _root(script)
-    for path in sorted(_local(inspect.getmodule(build), root) | {script}):
+    modules = _local(inspect.getmodule(build), _root(script))
+    root = min([_root(script), *map(_start, modules.items())], key=lambda start: len(start.parts))
+    for path in sorted(modules.keys() | {script}):
         files[path.relative_to(root).as_posix()] = path.read_bytes()
     digest = hashlib.sha256(package_hash().encode())
     for name, content in files.items():
@@ -96,6 +99,11 @@ def surroundings(script: Path) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "flags": {
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+            **{name: jax.config.values[name] for name in FLAGS},
+        },
         "host": platform.node(),
     }
 
@@ -114,9 +122,16 @@ def _root(script: Path) -> Path:
     return max(found, key=lambda path: len(path.parts), default=root)
 
 
-def _local(module: ModuleType | None, root: Path) -> set[Path]:
-    """Files below the root of the modules that a module refers to, and so on."""
-    found: set[Path] = set()
+def _start(file_and_name: tuple[Path, str]) -> Path:
+    """The directory that a module is imported from by its name."""
+    path, name = file_and_name
+    module = path.parent if path.name == "__init__.py" else path
+    return module.parents[name.count(".")]
+
+
+def _local(module: ModuleType | None, root: Path) -> dict[Path, str]:
+    """Files below the root, and names, of the modules that a module refers to, and so on."""
+    found: dict[Path, str] = {}
     waiting = [module] if module is not None else []
     while waiting:
         current = waiting.pop()
@@ -124,7 +139,7 @@ def _local(module: ModuleType | None, root: Path) -> set[Path]:
         path = Path(file).resolve() if file else None
         if path is None or path in found or not path.is_relative_to(root) or _installed(path, root):
             continue
-        found.add(path)
+        found[path] = current.__name__
         waiting += [held for held in _referred(current) if held is not None]
     return found
 
