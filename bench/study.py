@@ -1,0 +1,216 @@
+"""Measures studies in this process: python -m bench.study dense|convolution|probes|prefix.
+
+The figures are printed as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+
+import jaxft as ft
+from jaxft.study.memory import device_bytes
+from jaxft.study.prepare import prepare
+from jaxft.study.program import compile_program
+from jaxft.study.start import start_of
+from jaxft.study.trace import trace
+
+SEEDS, RATES, STEPS, BATCH, REPEATS = 8, (1e-3, 3e-3, 1e-2, 3e-2), 200, 64, 5
+PROBES, LENGTH = 16, 32
+pixels, digit = load_digits(return_X_y=True)
+IMAGES, LABELS = (pixels / 16).astype(np.float32).reshape(-1, 8, 8, 1), digit.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a run."""
+
+    lr: float = 1e-3
+    seed: int = 0
+
+
+def dense_net(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+    x = batch["pixels"].reshape(len(batch["pixels"]), -1)
+    return jax.nn.relu(x @ params["first"]) @ params["second"]
+
+
+def convolution_net(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+    """Two convolutions of stride two as strided slices and one matrix product, which loops of a CPU keep fast."""
+    x = batch["pixels"]
+    for name in ("first", "second"):
+        padded = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+        size = x.shape[1] // 2
+        parts = [padded[:, i : i + 2 * size : 2, j : j + 2 * size : 2] for i in range(3) for j in range(3)]
+        x = jax.nn.relu(jnp.concatenate(parts, axis=-1) @ params[name])
+    return x.reshape(len(x), -1) @ params["third"]
+
+
+NETS: dict[str, tuple[Callable[..., Any], dict[str, tuple[int, int]]]] = {
+    "dense": (dense_net, {"first": (64, 32), "second": (32, 10)}),
+    "convolution": (convolution_net, {"first": (9, 16), "second": (144, 32), "third": (128, 10)}),
+}
+
+
+def experiment(name: str, c: Config) -> ft.Experiment:
+    apply, shapes = NETS[name]
+    keys = jax.random.split(jax.random.key(c.seed), len(shapes))
+    params = {n: jax.random.normal(k, s) / s[0] ** 0.5 for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+    return ft.Experiment(
+        model=ft.Model(apply, params, None),
+        data={
+            "train": {"pixels": IMAGES[:1400], "labels": LABELS[:1400]},
+            "test": {"pixels": IMAGES[1400:], "labels": LABELS[1400:]},
+        },
+        adaptation=ft.full(),
+        objective=ft.cross_entropy(),
+        optimizer=optax.adam(c.lr),
+        steps=STEPS,
+        batch_size=BATCH,
+        seed=c.seed,
+    )
+
+
+def one_by_one(name: str) -> dict[str, Callable[[], float]]:
+    """The seconds of all runs one after the other, with `ft.fit` and with a bare loop; compiled once each."""
+    first = experiment(name, Config())
+    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)
+    step = ft.make_step(first.model.apply, ft.full(), ft.cross_entropy(), optimizer)
+    update = jax.jit(step.update, donate_argnums=1)
+    test = first.data["test"]
+    predicted = jax.jit(first.model.apply)
+    rows = ft.data.arrays(first.data["train"])
+
+    def bare(frozen: Any, state: Any, batches: Any) -> Any:
+        for index in range(STEPS):
+            state, _ = update(frozen, state, batches[index])
+        return state
+
+    def fitted(frozen: Any, state: Any, batches: Any) -> Any:
+        return ft.fit(step, frozen, state, batches, steps=STEPS, progress=False).state
+
+    def run(train: Callable[..., Any], c: Config) -> float:
+        batches = ft.data.batches(rows, batch_size=BATCH, seed=c.seed)
+        frozen, state = step.init(jax.random.key(c.seed), experiment(name, c).model.params, batches[0])
+        state = state._replace(opt_state=state.opt_state._replace(hyperparams={"learning_rate": jnp.float32(c.lr)}))
+        began = time.perf_counter()
+        state = train(frozen, state, batches)
+        np.asarray(predicted(ft.full().bind(frozen.model, state.delta), test))
+        return time.perf_counter() - began
+
+    ways = {"fit": fitted, "bare": bare}
+    for train in ways.values():
+        run(train, Config())
+    return {way: partial(lambda train: sum(run(train, c) for c in grid()), train) for way, train in ways.items()}
+
+
+def grid() -> list[Config]:
+    return [Config(rate, seed) for rate in RATES for seed in range(SEEDS)]
+
+
+def runs(name: str) -> dict[str, float]:
+    """The time of 32 runs by each way to stack them, over that of the ordinary loop, in turns."""
+    traced = trace(lambda c: experiment(name, c), Config(), ["lr", "seed"], {})
+    values = [{"lr": c.lr, "seed": c.seed} for c in grid()]
+    programs = {kind: compile_program(traced, lanes=len(values), stack=kind) for kind in ("vmap", "map")}
+    ordinary = one_by_one(name)
+    for program in programs.values():
+        program.run(values)
+    seconds: dict[str, list[float]] = {way: [] for way in (*ordinary, *programs)}
+    for _ in range(REPEATS):
+        for way, loop in ordinary.items():
+            seconds[way].append(loop())
+        for kind, program in programs.items():
+            seconds[kind].append(program.run(values)[1])
+    medians = {way: statistics.median(found) for way, found in seconds.items()}
+    return {
+        "fit_seconds": medians["fit"],
+        "bare_of_fit": medians["bare"] / medians["fit"],
+        **{f"{kind}_of_fit": medians[kind] / medians["fit"] for kind in programs},
+        **{f"{kind}_of_bare": medians[kind] / medians["bare"] for kind in programs},
+        **{f"{kind}_compile_seconds": program.compile_seconds for kind, program in programs.items()},
+    }
+
+
+def minilm(selector: str, c: Config) -> ft.Experiment:
+    return ft.Experiment(
+        model=ft.load_model("minilm", task="classify", labels=["negative", "positive"], seed=c.seed, dropout=0.0),
+        data=ft.data.sentiment("movies"),
+        adaptation=ft.tune(selector),
+        objective=ft.cross_entropy(),
+        optimizer=ft.adamw(c.lr),
+        steps=2 * 264,
+        seed=c.seed,
+        max_length=LENGTH,
+    )
+
+
+def probes() -> dict[str, float]:
+    """Sixteen linear probes of MiniLM on films, two epochs each, over one pass of the encoder over the same rows."""
+    first = minilm("head/**", Config())
+    prepared = prepare(first)
+    parts = [prepared.train[None], prepared.held_out["test"]]
+    batches = [b for part in parts for b in ft.data.eval_batches(ft.data.arrays(part), batch_size=32)]
+    ft.predict(first.model.apply, first.model.params, batches[:1])
+    began = time.perf_counter()
+    ft.predict(first.model.apply, first.model.params, batches)
+    one_pass = time.perf_counter() - began
+    began = time.perf_counter()
+    traced = trace(lambda c: minilm("head/**", c), Config(), ["lr", "seed"], {})
+    program = compile_program(traced, lanes=PROBES)
+    _, seconds = program.run([{"lr": rate, "seed": seed} for rate in RATES for seed in range(PROBES // len(RATES))])
+    whole = time.perf_counter() - began
+    return {"pass_seconds": one_pass, "of_pass": whole / one_pass, "probes_of_pass": seconds / one_pass}
+
+
+def prefix() -> dict[str, float]:
+    """A step of fine-tuning the top two layers from kept activations, over one of the whole model, in turns."""
+    chosen = minilm("{encoder/layer_{4,5},head}/**", Config())
+    prepared = prepare(chosen)
+    start = start_of(chosen, prepared, limit=device_bytes() // 2)
+    sides = {
+        "kept": Side(start.train, chosen, start.prepared.train[None]),
+        "whole": Side(chosen.model.apply, chosen, prepared.train[None]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for index in range(3 + 40):
+        for name, side in sides.items():
+            seconds[name].append(side.advance(np.arange(32 * index, 32 * (index + 1))))
+    medians = {name: statistics.median(found[3:]) for name, found in seconds.items()}
+    return {"whole_seconds": medians["whole"], "of_whole": medians["kept"] / medians["whole"], "saved": start.saved}
+
+
+class Side:
+    """A step under measurement and its rows."""
+
+    def __init__(self, apply: Callable[..., Any], chosen: ft.Experiment, columns: Any):
+        step = ft.make_step(apply, chosen.adaptation, chosen.objective, chosen.optimizer)
+        self.columns = columns
+        self.frozen, self.state = step.init(jax.random.key(0), chosen.model.params, self.batch(np.arange(32)))
+        self.update = jax.jit(step.update, donate_argnums=1)
+
+    def batch(self, rows: np.ndarray) -> Any:
+        return jax.tree.map(lambda column: column[rows], self.columns)
+
+    def advance(self, rows: np.ndarray) -> float:
+        began = time.perf_counter()
+        self.state, metrics = self.update(self.frozen, self.state, self.batch(rows))
+        jax.block_until_ready((self.state, metrics))
+        return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    case = sys.argv[1]
+    print(json.dumps(runs(case) if case in NETS else {"probes": probes, "prefix": prefix}[case]()))
