@@ -119,8 +119,8 @@ def studies() -> list[str]:
     return [
         *lines,
         "",
-        f"- 16 linear probes, two epochs each, evaluated, compiling included: {probes['of_pass']:.2f} of the time of one "
-        f"pass of the encoder over the rows ({probes['pass_seconds']:.0f} s); the probes themselves "
+        f"- 16 linear probes, two epochs each, evaluated, compiling included: {probes['of_pass']:.2f} of the time of "
+        f"one pass of the encoder over the rows ({probes['pass_seconds']:.0f} s); the probes themselves "
         f"{probes['probes_of_pass']:.3f}",
         f"- fine-tuning the top two layers from kept activations: {kept['of_whole']:.2f} of the time of a step of the "
         f"whole model ({kept['whole_seconds'] * 1e3:.0f} ms); {kept['saved']:.1%} of the forward pass is kept",
