@@ -85,7 +85,7 @@ def write_report(rows: Sequence[Mapping[str, Any]], directory: str | os.PathLike
     for name, draw in _pictures(rows, layout, comparison).items():
         for kind in ("svg", "png"):
             try:
-                picture = draw(format=kind)
+                picture = draw(kind)
             except InputError as reason:
                 logger.warning("no picture %s: %s", name, reason)
                 break
@@ -98,29 +98,29 @@ def write_report(rows: Sequence[Mapping[str, Any]], directory: str | os.PathLike
 
 def _pictures(
     rows: Sequence[Mapping[str, Any]], layout: Layout, comparison: Comparison
-) -> dict[str, Callable[..., bytes]]:
+) -> dict[str, Callable[[str], bytes]]:
     """Each picture's name, and what draws it in a format."""
     from jaxft.study import curves, figures
 
-    metric, maximise = comparison.metric, comparison.maximise
-    chosen: dict[str, Any] = {"metric": metric, "over": SEED, "maximise": maximise, "equalise": layout.equalise}
-    groups = chosen | {"by": layout.by}
+    chosen: dict[str, Any] = {"metric": comparison.metric, "over": SEED, "equalise": layout.equalise}
+    chosen["maximise"] = comparison.maximise
 
     def learning(format: str) -> bytes:
-        return figures.learning_curves_picture(curves.learning_curves(rows, "loss", **groups), format=format)
+        found = curves.learning_curves(rows, "loss", by=layout.by, **chosen)
+        return figures.learning_curves_picture(found, format=format)
 
     def front(cost: str, format: str) -> bytes:
-        points = curves.cost_front(rows, cost=cost, **groups)
-        return figures.front_picture(points, cost=cost, metric=metric, maximise=maximise, format=format)
+        return figures.front_picture(curves.cost_front(rows, cost=cost, by=layout.by, **chosen), format=format)
 
     def efficiency(format: str) -> bytes:
-        others = tuple(name for name in layout.by if name != LABELLED)
-        lines = curves.data_efficiency(rows, axis=LABELLED, by=others, **chosen)
-        return figures.data_efficiency_picture(lines, metric=metric, format=format)
+        by = tuple(name for name in layout.by if name != LABELLED)
+        found = curves.data_efficiency(rows, axis=LABELLED, by=by, **chosen)
+        return figures.data_efficiency_picture(found, format=format)
 
-    found: dict[str, Callable[..., bytes]] = {f"cost_{cost}": partial(front, cost) for cost in COSTS}
-    found |= {"comparison": partial(figures.comparison_picture, comparison), "learning_curves": learning}
-    return found | ({"data_efficiency": efficiency} if LABELLED in layout.by else {})
+    drawn: dict[str, Callable[[str], bytes]] = {f"cost_{cost}": partial(front, cost) for cost in COSTS}
+    drawn["comparison"] = lambda format: figures.comparison_picture(comparison, format=format)
+    drawn["learning_curves"] = learning
+    return drawn | ({"data_efficiency": efficiency} if LABELLED in layout.by else {})
 
 
 def _metric(rows: Sequence[Mapping[str, Any]]) -> str:
