@@ -19,6 +19,7 @@ from jaxft.study import read_rows
 from jaxft.study.reproduce import reproduce
 
 ROOT = Path(__file__).parents[2]
+once = pytest.mark.parametrize("study", ["map"], indirect=True)
 WORDS = ("--method", "lora", "--rank", "1", "4", "--seed", "0", "1")
 
 
@@ -89,9 +90,8 @@ def copied(study: tuple, place: Path, changes: dict) -> tuple[Path, str]:
     return directory, row["key"]
 
 
+@once
 def test_what_differs_is_named(study, tmp_path, capfd):
-    if study[2][0]["program"]["stack"] == "vmap":
-        pytest.skip("says nothing of the program")
     loss = study[2][0]["metrics"]["loss"]
     changes = {
         "metrics/loss": loss + 1e-5,
@@ -109,9 +109,8 @@ def test_what_differs_is_named(study, tmp_path, capfd):
         assert named in said
 
 
+@once
 def test_another_script_gives_other_figures(study, tmp_path):
-    if study[2][0]["program"]["stack"] == "vmap":
-        pytest.skip("says nothing of the program")
     other = tmp_path / "small.py"
     source = Path(__file__).with_name("small_study.py").read_text(encoding="utf-8")
     other.write_text(source.replace("optax.adam(c.lr)", "optax.adam(2 * c.lr)"), encoding="utf-8")
@@ -121,6 +120,7 @@ def test_another_script_gives_other_figures(study, tmp_path):
     assert found.surroundings == ("small.py: another than that which the study keeps",)
 
 
+@once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -134,6 +134,7 @@ def test_a_run_that_cannot_be_found_again_is_refused(study, tmp_path, changes, m
         reproduce(directory, key)
 
 
+@once
 def test_keys_are_checked(study):
     directory, _, _ = study
     with pytest.raises(InputError, match="begins with 'xyz'"):
