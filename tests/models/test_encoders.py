@@ -1,111 +1,22 @@
-"""Every family of encoders against what Hugging Face transformers computed, and through its files."""
+"""What the families of encoders do with tasks, poolings and files of other classes, and each of its own."""
 
 from __future__ import annotations
 
-import functools
-import json
-import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from jaxft.adapt import chain, lora, merge, tune
 from jaxft.errors import InputError
 from jaxft.models import load_model, save_model
-from jaxft.trees import glob, leaf_paths
-from jaxft.types import Model
+from jaxft.trees import leaf_paths
+from tests.models.golden import GOLDEN, TASKS, Arrays, edited, golden, run, same
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-TASKS = {
-    "bert_gelu": "classify",
-    "bert_gelu_new": "classify",
-    "bert_relu": "regress",
-    "bert_pair": "classify",
-    "bert_spans": "spans",
-    "bert_tag": "tag",
-    "roberta_classify": "classify",
-    "roberta_spans": "spans",
-    "xlm_roberta_tag": "tag",
-    "distilbert_classify": "classify",
-    "distilbert_spans": "spans",
-    "distilbert_tag": "tag",
-    "electra_classify": "classify",
-    "electra_tag": "tag",
-}
 ONE_EACH = ("bert_pair", "roberta_classify", "xlm_roberta_tag", "distilbert_classify", "electra_classify")
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-every_case = pytest.mark.parametrize("name", TASKS)
 one_each = pytest.mark.parametrize("name", ONE_EACH)
-Arrays = dict[str, np.ndarray]
-
-
-@functools.cache
-def golden(name: str) -> tuple[Model, Arrays, Arrays]:
-    """The model of a directory, its batch and what it should compute."""
-    with np.load(GOLDEN / name / "golden.npz") as stored:
-        arrays = dict(stored)
-    batch = {key: arrays.pop(key) for key in INPUTS if key in arrays}
-    return load_model(GOLDEN / name, task=TASKS[name]), batch, arrays
-
-
-def copy(name: str, directory: Path, *, change=None, **fields) -> Path:
-    """A golden directory with other arrays or fields."""
-    shutil.copytree(GOLDEN / name, directory)
-    raw = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(raw | fields))
-    if change is not None:
-        save_file(change(load_file(GOLDEN / name / "model.safetensors")), directory / "model.safetensors")
-    return directory
-
-
-def same(one: Model, other: Model) -> bool:
-    leaves, others = leaf_paths(one.params), leaf_paths(other.params)
-    return leaves.keys() == others.keys() and all((leaves[path] == others[path]).all() for path in leaves)
-
-
-@every_case
-def test_every_output_equals_hugging_face(name: str):
-    model, batch, expected = golden(name)
-    outputs = jax.jit(model.apply)(model.params, batch)
-    found = {"logits": outputs.logits}
-    found |= {f"hidden_{index}": state for index, state in enumerate(outputs.hidden_states)}
-    found |= {f"attention_{index}": attention for index, attention in enumerate(outputs.attentions)}
-    assert found.keys() == expected.keys()
-    for key, array in expected.items():
-        np.testing.assert_allclose(found[key], array, rtol=1e-5, atol=1e-5, err_msg=key)
-
-
-@every_case
-def test_padding_does_not_change_what_is_computed(name: str):
-    model, batch, expected = golden(name)
-    rows, length = batch["input_ids"].shape
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (rows + 2, length + 2))
-    ids[:rows, :length] = batch["input_ids"]
-    longer = {key: np.pad(array, ((0, 2), (0, 2))) for key, array in batch.items()} | {"input_ids": ids}
-
-    outputs = jax.jit(model.apply)(model.params, longer)
-    logits = outputs.logits[:rows, :length] if outputs.features is None else outputs.logits[:rows]
-    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-5)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs)), "rows of padding only stay finite"
-
-
-@every_case
-def test_saved_and_loaded_is_the_same_under_hugging_faces_names(tmp_path: Path, name: str):
-    model, _, _ = golden(name)
-    save_model(model, tmp_path / "saved")
-    again = load_model(tmp_path / "saved", task=TASKS[name])
-    assert same(model, again)
-    assert again.config == model.config
-    saved, source = (load_file(path / "model.safetensors") for path in (tmp_path / "saved", GOLDEN / name))
-    assert saved.keys() == source.keys()
-    assert all((saved[key] == source[key]).all() for key in source)
-    read = [json.loads((path / "config.json").read_text()) for path in (tmp_path / "saved", GOLDEN / name)]
-    for field in ("architectures", "model_type"):
-        assert read[0][field] == read[1][field]
 
 
 @one_each
@@ -123,29 +34,6 @@ def test_every_task_and_pooling_goes_through_files(tmp_path: Path, name: str, ta
         outputs = {"classify": (2, 2), "regress": (2, 1), "tag": (2, 6, 3), "spans": (2, 6, 2), "features": None}[task]
         assert (shapes.logits if outputs is None else shapes.logits.shape) == outputs
         assert (shapes.features is None) == (pooling is None)
-
-
-@one_each
-def test_low_rank_weights_start_as_the_base_and_learn(name: str):
-    model, batch, expected = golden(name)
-    adaptation = chain(
-        lora(glob("encoder/**/kernel") | glob("embeddings/word/embedding"), rank=2, alpha=4), tune(glob("head/**"))
-    )
-    frozen, delta = adaptation.init(jax.random.key(0), model.params)
-
-    @jax.jit
-    def run(delta):
-        logits = model.apply(adaptation.bind(frozen, delta), batch).logits
-        return jnp.square(logits).sum(), logits
-
-    (_, logits), gradient = jax.value_and_grad(run, has_aux=True)(delta)
-    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-5)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
-    moved = jax.tree.map(lambda leaf: leaf + 0.05, delta)
-    merged = jax.jit(model.apply)(merge(adaptation, frozen, moved), batch).logits
-    np.testing.assert_allclose(run(moved)[1], merged, rtol=1e-4, atol=1e-4)
-    assert not np.allclose(merged, expected["logits"], atol=1e-3)
 
 
 # Files of other classes.
@@ -174,14 +62,14 @@ def pretrained(name: str):
 def test_a_pretrained_file_gives_the_encoder_and_a_fresh_head(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ):
-    directory = copy(name, tmp_path / "base", change=pretrained(name), architectures=["OfPretraining"], id2label=None)
+    directory = edited(name, tmp_path / "base", change=pretrained(name), architectures=["OfPretraining"], id2label=None)
     model = load_model(directory, task="classify", num_labels=2, pooling="cls")
     pooler = () if name == "bert_pair" else ("pooler",)
     assert caplog.text.strip().endswith(f"fresh, not pretrained (seed 0): {', '.join((*pooler, 'head'))}")
     original = leaf_paths(golden(name)[0].params)
     mine = leaf_paths(model.params)
     fresh = {path for path in mine if path.startswith(("head/", *pooler))}
-    assert all((mine[path] == original[path]).all() for path in mine.keys() - fresh)
+    assert all(np.array_equal(mine[path], original[path]) for path in mine.keys() - fresh)
     assert load_model(directory, task="features").config.pooling == "mean"
 
 
@@ -189,7 +77,7 @@ def test_a_pretrained_file_gives_the_encoder_and_a_fresh_head(
 def test_an_array_with_no_place_is_refused(tmp_path: Path, name: str):
     prefix = next(key for key in load_file(GOLDEN / name / "model.safetensors") if "embeddings" in key).split(".")[0]
     odd = {f"{prefix}.adapter.weight": np.zeros(2, np.float32), "scorer.bias": np.zeros(2, np.float32)}
-    directory = copy(name, tmp_path / "odd", change=lambda arrays: arrays | odd)
+    directory = edited(name, tmp_path / "odd", change=lambda arrays: arrays | odd)
     with pytest.raises(InputError, match=r"with no place in the model: adapter.weight, scorer.bias"):
         load_model(directory, task=TASKS[name])
 
@@ -200,9 +88,7 @@ def test_features_of_the_first_token_need_no_untrained_pooler(name: str, caplog:
     model = load_model(GOLDEN / name, task="features", pooling="cls")
     assert "pooler" not in model.params
     assert caplog.text == ""
-    np.testing.assert_allclose(
-        model.apply(model.params, batch).features, expected["hidden_2"][:, 0], rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(run(model, batch).features, expected["hidden_2"][:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_berts_own_pooler_comes_with_its_features(caplog: pytest.LogCaptureFixture):
@@ -211,7 +97,7 @@ def test_berts_own_pooler_comes_with_its_features(caplog: pytest.LogCaptureFixtu
     assert caplog.text == ""
     kernel, bias = model.params["pooler"]["kernel"], model.params["pooler"]["bias"]
     features = np.tanh(expected["hidden_2"][:, 0] @ kernel + bias)
-    np.testing.assert_allclose(model.apply(model.params, batch).features, features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(model, batch).features, features, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["roberta_classify", "electra_classify", "distilbert_classify"])
@@ -228,7 +114,7 @@ def test_roberta_counts_positions_over_tokens_that_are_no_padding():
     model, batch, _ = golden("roberta_classify")
     ids = batch["input_ids"][:1]
     shifted = np.concatenate([np.full((1, 2), 1, np.int32), ids], axis=1)
-    states = [model.apply(model.params, {"input_ids": some}).hidden_states[0] for some in (ids, shifted)]
+    states = [run(model, {"input_ids": some}).hidden_states[0] for some in (ids, shifted)]
     np.testing.assert_allclose(states[1][:, 2:], states[0], atol=1e-6)
 
 
@@ -236,7 +122,7 @@ def test_roberta_counts_positions_over_tokens_that_are_no_padding():
 def test_longer_inputs_than_positions_are_refused(name: str, most: int):
     model, _, _ = golden(name)
     full = np.full((1, most), 5, np.int32)
-    assert jnp.isfinite(model.apply(model.params, {"input_ids": full}).logits).all()
+    assert jnp.isfinite(run(model, {"input_ids": full}).logits).all()
     longer = np.full((1, most + 1), 5, np.int32)
     with pytest.raises(InputError, match=f"{most + 1} tokens long but the model has {most} positions"):
         model.apply(model.params, {"input_ids": longer})
@@ -246,7 +132,7 @@ def test_longer_inputs_than_positions_are_refused(name: str, most: int):
 def test_kinds_of_token_do_not_matter_to_a_model_that_knows_one(name: str):
     model, batch, expected = golden(name)
     kinds = np.ones_like(batch["input_ids"])
-    found = model.apply(model.params, batch | {"token_type_ids": kinds}).logits
+    found = run(model, batch | {"token_type_ids": kinds}).logits
     np.testing.assert_allclose(found, expected["logits"], rtol=1e-5, atol=1e-5)
 
 
@@ -283,7 +169,7 @@ NAMES_OF_DISTILBERT = ("dropout", "attention_dropout", "seq_classif_dropout", "q
 )
 def test_dropout_stands_where_hugging_face_has_it(tmp_path: Path, name: str, rate: str, count: int):
     rates = NAMES_OF_DISTILBERT if name.startswith("distilbert") else NAMES_OF_RATES
-    directory = copy(name, tmp_path / "source", **{other: 0.5 * (other == rate) for other in rates})
+    directory = edited(name, tmp_path / "source", **{other: 0.5 * (other == rate) for other in rates})
     model = load_model(directory, task=TASKS[name])
     batch = golden(name)[1]
 
@@ -307,7 +193,7 @@ def test_dropout_stands_where_hugging_face_has_it(tmp_path: Path, name: str, rat
     ],
 )
 def test_a_config_that_no_model_can_be_built_from(tmp_path: Path, name: str, fields: dict[str, object], message: str):
-    directory = copy(name, tmp_path / "source", **fields)
+    directory = edited(name, tmp_path / "source", **fields)
     with pytest.raises(InputError, match=message):
         load_model(directory, task=TASKS[name])
 
@@ -317,9 +203,9 @@ def test_a_padding_token_of_another_number(tmp_path: Path):
         name = "roberta.embeddings.position_embeddings.weight"
         return arrays | {name: np.ascontiguousarray(arrays[name][1:])}
 
-    directory = copy("roberta_classify", tmp_path / "s", change=change, pad_token_id=0, max_position_embeddings=16)
+    directory = edited("roberta_classify", tmp_path / "s", change=change, pad_token_id=0, max_position_embeddings=16)
     moved, (model, batch, _) = load_model(directory, task="classify"), golden("roberta_classify")
     ids = np.where(batch["input_ids"] < 2, 2, batch["input_ids"])
     full = {"input_ids": ids}
-    found, expected = (some.apply(some.params, full).logits for some in (moved, model))
+    found, expected = (run(some, full).logits for some in (moved, model))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

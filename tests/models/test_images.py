@@ -1,4 +1,4 @@
-"""Families that read pixels, against what the reference implementations computed, and against themselves."""
+"""Families that read pixels: poolings, running statistics, preprocessing, and EfficientNet on its published weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from safetensors.numpy import load_file
 
 import jaxft as ft
 from jaxft.errors import InputError
@@ -20,29 +19,7 @@ from jaxft.models import load_model, save_model
 from jaxft.models.convolution import depthwise
 from jaxft.trees import leaf_paths
 from jaxft.types import Model
-
-GOLDEN = Path(__file__).parent.parent / "golden"
-CASES = {
-    "vit_classify": "classify",
-    "vit_nobias": "classify",
-    "vit_features": "features",
-    "deit_classify": "classify",
-    "deit_teacher": "classify",
-    "dinov2_classify": "classify",
-    "dinov2_swiglu": "classify",
-    "dinov2_resized": "features",
-    "resnet_basic": "classify",
-    "resnet_bottleneck": "classify",
-    "resnet_bottleneck_v15": "classify",
-}
-PATCHED = [name for name in CASES if not name.startswith("resnet")]
-
-
-def golden(name: str, **options) -> tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    model = load_model(GOLDEN / name, **{"task": CASES[name]} | options)
-    with np.load(GOLDEN / name / "golden.npz") as stored:
-        arrays = dict(stored)
-    return model, {"pixels": arrays.pop("pixels")}, arrays
+from tests.models.golden import GOLDEN, golden, run
 
 
 def close(found, expected, name: str = "", tolerance: float = 1e-5) -> None:
@@ -52,74 +29,14 @@ def close(found, expected, name: str = "", tolerance: float = 1e-5) -> None:
     assert error.max() <= tolerance, (name, error.max())
 
 
-def pooled(name: str, last: np.ndarray) -> np.ndarray:
-    """What the head reads, from the normalised last states."""
-    patches = last[:, 2 if name.startswith("deit") else 1 :].mean(axis=1)
-    return np.concatenate([last[:, 0], patches], 1) if name.startswith("dinov2") else last[:, 0]
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_output_equals_hugging_face(name: str):
-    model, batch, expected = golden(name)
-    outputs = jax.jit(model.apply)(model.params, batch)
-    found = {f"hidden_{index}": state for index, state in enumerate(outputs.hidden_states)}
-    found |= {f"attention_{index}": attention for index, attention in enumerate(outputs.attentions or ())}
-    found |= {} if outputs.logits is None else {"logits": outputs.logits}
-    assert found.keys() == expected.keys() - {"features", "pooled"}
-    for key, array in found.items():
-        close(array, expected[key], key)
-    if "features" in expected:
-        close(outputs.features, pooled(name, expected["features"]), "features")
-    assert outputs.stats is None
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_saved_is_what_was_loaded(name: str, tmp_path: Path):
-    model = golden(name)[0]
-    save_model(model, tmp_path / "saved")
-    again = load_model(tmp_path / "saved", task=CASES[name])
-    assert again.config == model.config
-    ours, theirs = leaf_paths(again.params), leaf_paths(model.params)
-    assert ours.keys() == theirs.keys()
-    assert all((ours[path] == theirs[path]).all() for path in ours)
-    saved, source = (load_file(place / "model.safetensors") for place in (tmp_path / "saved", GOLDEN / name))
-    assert saved.keys() == {key for key in source if not key.startswith("pooler.")}
-    assert all((saved[key] == source[key]).all() for key in saved if not key.endswith("num_batches_tracked"))
-    raws = [json.loads((place / "config.json").read_text()) for place in (tmp_path / "saved", GOLDEN / name)]
-    assert raws[0]["architectures"] == raws[1]["architectures"]
-
-
-@pytest.mark.parametrize("name", ["vit_classify", "deit_teacher", "dinov2_swiglu", "dinov2_resized", "resnet_basic"])
-def test_lora_starts_as_the_base_and_learns(name: str):
-    model, batch, _ = golden(name)
-    kernels = "**/{query,down}/kernel" if name in PATCHED else "**/{convolution_0,shortcut}/kernel"
-    chosen = [kernels, "embeddings/{patch/kernel,position/embedding}"] if name in PATCHED else kernels
-    method = ft.lora(chosen, rank=2)
-    if model.config.num_labels:
-        method = ft.chain(method, ft.tune("head/**"))
-    frozen, delta = method.init(jax.random.key(0), model.params)
-
-    @jax.jit
-    def features(delta):
-        return model.apply(method.bind(frozen, delta), batch).features
-
-    close(features(delta), np.asarray(jax.jit(model.apply)(model.params, batch).features))
-    moved = jax.tree.map(lambda leaf: leaf + 0.05, delta)
-    merged = jax.jit(model.apply)(ft.merge(method, frozen, moved), batch).features
-    close(features(moved), np.asarray(merged), tolerance=1e-4)
-    gradient = jax.grad(lambda delta: jnp.square(features(delta)).sum())(moved)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert sum(bool(jnp.abs(leaf).max() > 0) for leaf in jax.tree.leaves(gradient)) >= 4
-
-
 @pytest.mark.parametrize("pooling", ["cls", "mean", "distilled"])
 def test_each_pooling_has_its_head_and_comes_back(pooling: str, tmp_path: Path):
-    model = golden("deit_classify", pooling=pooling, labels=["a", "b", "c"], seed=4)[0]
+    model = load_model(GOLDEN / "deit_classify", task="classify", pooling=pooling, labels=["a", "b", "c"], seed=4)
     save_model(model, tmp_path / "saved")
     again = load_model(tmp_path / "saved", task="classify", labels=["c", "a", "b"])
     assert again.config.pooling == pooling
     batch = {"pixels": np.ones((2, 12, 12, 3), np.float32)}
-    close(again.apply(again.params, batch).logits, np.asarray(model.apply(model.params, batch).logits)[:, [2, 0, 1]])
+    close(run(again, batch).logits, np.asarray(run(model, batch).logits)[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize("name", ["resnet_basic", "vit_classify"])
@@ -140,7 +57,7 @@ def test_lite0_equals_its_reference(lite: Model):
     with np.load(GOLDEN / "efficientnet_lite" / "golden.npz") as stored:
         expected = dict(stored)
     for index in (0, 1):
-        outputs = jax.jit(lite.apply)(lite.params, {"pixels": expected[f"pixels_{index}"]})
+        outputs = run(lite, {"pixels": expected[f"pixels_{index}"]})
         close(outputs.logits, expected[f"logits_{index}"], "logits")
         close(outputs.features, expected[f"pooled_{index}"], "features")
         close(outputs.hidden_states[3], expected[f"map_{index}"], "map")
@@ -164,7 +81,7 @@ def test_lite0_names_what_is_on_a_photograph(lite: Model):
     levels = np.stack([photograph("china.jpg"), photograph("flower.jpg")])
     pixels = (levels.astype(np.float32) / 255 - np.float32(lite.config.mean)) / np.float32(lite.config.std)
     np.testing.assert_allclose(pixels, (levels.astype(np.float32) - 127) / 128, atol=1e-5)
-    logits = np.asarray(jax.jit(lite.apply)(lite.params, {"pixels": pixels}).logits)
+    logits = np.asarray(run(lite, {"pixels": pixels}).logits)
     temple, flower = (set(row.argsort()[::-1][:5].tolist()) for row in logits)
     assert logits[0].argmax() in (483, 663, 698), "castle, monastery or palace: there is no class for a temple's roof"
     assert logits[1].argmax() == 985, "daisy, the one class of a flower with petals around"
@@ -183,7 +100,7 @@ def test_lite0_comes_back_from_a_directory_of_ours(lite: Model, tmp_path: Path):
     assert again.config == lite.config
     assert len(again.config.labels) == 1000
     ours, theirs = leaf_paths(again.params), leaf_paths(lite.params)
-    assert all((ours[path] == theirs[path]).all() for path in theirs)
+    assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
     np.testing.assert_allclose(again.config.mean, (127 / 255,) * 3, rtol=1e-6)
     other = load_model(tmp_path / "saved", task="classify", num_labels=3, seed=2)
     assert other.params["head"]["kernel"].shape == (1280, 3)
@@ -227,12 +144,12 @@ def test_running_statistics_stay_unless_asked():
     _, before, after = trained(update_stats=False)
     assert before.keys() == after.keys()
     for path in before:
-        assert (before[path] == after[path]).all() == is_statistic(path), path
+        assert np.array_equal(before[path], after[path]) == is_statistic(path), path
 
 
 def test_running_statistics_move_towards_the_batch():
     model, before, after = trained(update_stats=True)
-    assert all(not (before[path] == after[path]).all() for path in before)
+    assert all(not np.array_equal(before[path], after[path]) for path in before)
     pixels = golden("resnet_basic")[1]["pixels"]
     kernel = before["stem/kernel"]
     maps = jax.lax.conv_general_dilated(
@@ -240,7 +157,7 @@ def test_running_statistics_move_towards_the_batch():
     ).reshape(-1, kernel.shape[-1])
     close(after["stem/norm/mean"], np.asarray(0.9 * before["stem/norm/mean"] + 0.1 * maps.mean(axis=0)))
     close(after["stem/norm/var"], np.asarray(0.9 * before["stem/norm/var"] + 0.1 * maps.var(axis=0, ddof=1)))
-    outputs = model.apply(model.params, {"pixels": pixels}, train=True)
+    outputs = jax.eval_shape(partial(model.apply, train=True), model.params, {"pixels": pixels})
     assert outputs.stats["stem"]["norm"].keys() == {"mean", "var"}
 
 

@@ -1,97 +1,34 @@
-"""T5 and BERT2BERT against what Hugging Face transformers computed, through a cache, and through their files."""
+"""T5 and BERT2BERT: through a cache, through other tasks and files, and started from pretrained parts."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
-import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 import jaxft as ft
-from jaxft.adapt import chain, lora, merge, tune
 from jaxft.errors import InputError
 from jaxft.models import load_model, save_model, warm_start
 from jaxft.models.cache import empty_cache
 from jaxft.models.relative import buckets
-from jaxft.trees import glob, leaf_paths
+from jaxft.trees import leaf_paths
 from jaxft.types import Model
+from tests.models.golden import GOLDEN, SEQ2SEQ, Arrays, edited, golden, moves, raw_config, run, same
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-CASES = ("t5_relu", "t5_gated", "encoder_decoder_bert", "encoder_decoder_sizes")
-INPUTS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
-every_case = pytest.mark.parametrize("name", CASES)
+every_case = pytest.mark.parametrize("name", SEQ2SEQ)
 one_each = pytest.mark.parametrize("name", ["t5_gated", "encoder_decoder_sizes"])
-Arrays = dict[str, np.ndarray]
-
-
-@functools.cache
-def golden(name: str, **options) -> tuple[Model, Arrays, Arrays]:
-    """The model of a directory, its batch and what it should compute."""
-    with np.load(GOLDEN / name / "golden.npz") as stored:
-        arrays = dict(stored)
-    batch = {key: arrays.pop(key) for key in INPUTS}
-    return load_model(GOLDEN / name, task="seq2seq", **options), batch, arrays
-
-
-def copy(name: str, directory: Path, *, change=None, **fields) -> Path:
-    """A golden directory with other arrays or fields."""
-    shutil.copytree(GOLDEN / name, directory)
-    raw = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(raw | fields))
-    if change is not None:
-        save_file(change(load_file(GOLDEN / name / "model.safetensors")), directory / "model.safetensors")
-    return directory
 
 
 def close(found, expected: np.ndarray, what: str = "") -> None:
     """Within 1e-5, of the largest value where that is above 1: residual streams reach 70."""
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=what)
-
-
-def same(one: Model, other: Model) -> bool:
-    leaves, others = leaf_paths(one.params), leaf_paths(other.params)
-    return leaves.keys() == others.keys() and all((leaves[path] == others[path]).all() for path in leaves)
-
-
-@every_case
-def test_every_output_equals_hugging_face(name: str):
-    model, batch, expected = golden(name)
-    outputs = jax.jit(model.apply)(model.params, batch)
-    found = {"logits": outputs.logits}
-    found |= {f"hidden_{index}": state for index, state in enumerate(outputs.hidden_states)}
-    found |= {f"attention_{index}": attention for index, attention in enumerate(outputs.attentions)}
-    encoded = {f"encoder_hidden_{index}": state for index, state in enumerate(outputs.encoder_hidden_states)}
-    assert {key for key in expected if "hidden" in key} == {key for key in found | encoded if "hidden" in key}
-    target, source = batch["decoder_attention_mask"] == 1, batch["attention_mask"] == 1
-    for key, array in found.items():
-        rows = (lambda x: np.moveaxis(np.asarray(x), 1, 2)[target]) if "attention" in key else lambda x: x[target]
-        close(rows(array), rows(expected[key]), key)
-    for key, array in encoded.items():
-        close(array[source], expected[key][source], key)
-
-
-@every_case
-def test_padding_does_not_change_what_is_computed(name: str):
-    model, batch, _ = golden(name)
-    rng = np.random.default_rng(0)
-    short = jax.jit(model.apply)(model.params, batch)
-    longer = {key: np.pad(array, ((0, 1), (0, 3))) for key, array in batch.items()}
-    for ids, mask in (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask")):
-        hidden = longer[mask] == 0
-        longer[ids][hidden] = rng.integers(1, 60, hidden.sum())
-    long = jax.jit(model.apply)(model.params, longer)
-    target = batch["decoder_attention_mask"] == 1
-    rows, length = target.shape
-    close(long.logits[:rows, :length][target], np.asarray(short.logits)[target])
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(long)), "rows of padding only stay finite"
 
 
 @every_case
@@ -135,48 +72,10 @@ def test_tokens_in_pieces_equal_the_whole(name: str):
     close(jnp.concatenate(logits, axis=1), np.asarray(whole.logits))
 
 
-@every_case
-def test_saved_and_loaded_is_the_same_under_hugging_faces_names(tmp_path: Path, name: str):
-    model, _, _ = golden(name)
-    save_model(model, tmp_path / "saved")
-    again = load_model(tmp_path / "saved", task="seq2seq")
-    assert same(model, again)
-    assert again.config == model.config
-    saved, source = (load_file(path / "model.safetensors") for path in (tmp_path / "saved", GOLDEN / name))
-    assert saved.keys() == source.keys()
-    assert all((saved[key] == source[key]).all() for key in source)
-    read = [json.loads((path / "config.json").read_text()) for path in (tmp_path / "saved", GOLDEN / name)]
-    assert [raw["architectures"] for raw in read] == [read[1]["architectures"]] * 2
-
-
 @one_each
-def test_low_rank_weights_start_as_the_base_and_learn(name: str):
+def test_remat_and_dropout(name: str):
     model, batch, _ = golden(name)
-    batch = {key: np.pad(array, ((0, 1), (0, 0))) for key, array in batch.items()}  # a row of padding only
-    base = jax.jit(model.apply)(model.params, batch).logits
-    chosen = glob("{encoder,decoder}/**/kernel") | glob("**/word/embedding")
-    adaptation = chain(lora(chosen, rank=2, alpha=4), tune(glob("decoder/**/scale")))
-    frozen, delta = adaptation.init(jax.random.key(0), model.params)
-
-    def run(delta):
-        logits = model.apply(adaptation.bind(frozen, delta), batch).logits
-        return jnp.square(logits).mean(), logits
-
-    step = jax.jit(jax.value_and_grad(run, has_aux=True))
-    (_, logits), gradient = step(delta)
-    close(logits, np.asarray(base))
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
-    moved = jax.tree.map(lambda leaf: leaf + 0.02, delta)
-    merged = jax.jit(model.apply)(merge(adaptation, frozen, moved), batch).logits
-    np.testing.assert_allclose(step(moved)[0][1], merged, rtol=1e-4, atol=1e-4)
-    assert not np.allclose(merged, base, atol=1e-3)
-
-
-@one_each
-def test_remat_bfloat16_and_dropout(name: str):
-    model, batch, expected = golden(name)
-    key = jax.random.key(3)
+    key = jax.random.key(3, impl="rbg")  # its bits are one instruction, the default's are hundreds to compile
 
     def loss(some: Model):
         return jax.jit(
@@ -186,11 +85,15 @@ def test_remat_bfloat16_and_dropout(name: str):
     (plain, gradient), (value, other) = (loss(golden(name, remat=remat)[0])(model.params) for remat in (False, True))
     np.testing.assert_allclose(plain, value, rtol=1e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), gradient, other)
-    assert plain != jnp.square(jax.jit(model.apply)(model.params, batch).logits).mean()
+    assert plain != jnp.square(run(model, batch).logits).mean()
     with pytest.raises(InputError, match="needs a key"):
         model.apply(model.params, batch, train=True)
 
-    half = jax.jit(golden(name, dtype="bfloat16")[0].apply)(model.params, batch)
+
+@one_each
+def test_bfloat16(name: str):
+    model, batch, expected = golden(name)
+    half = run(golden(name, dtype="bfloat16").model, batch, model.params)
     assert half.logits.dtype == jnp.float32
     assert {state.dtype for state in half.hidden_states} == {jnp.dtype("bfloat16")}
     target = batch["decoder_attention_mask"] == 1
@@ -201,7 +104,7 @@ def test_remat_bfloat16_and_dropout(name: str):
 @every_case
 def test_special_tokens_come_from_the_configuration(name: str):
     model, _, _ = golden(name)
-    raw = json.loads((GOLDEN / name / "config.json").read_text())
+    raw = raw_config(name)
     config = model.config
     assert (config.decoder_start_token, config.eos_token, config.pad_token) == (
         raw["decoder_start_token_id"],
@@ -227,7 +130,7 @@ def test_the_encoder_of_t5_alone(tmp_path: Path, name: str, task: str):
     labels = {"classify": ["bad", "fair", "good"], "regress": ["rating"]}.get(task)
     model = load_model(GOLDEN / name, task=task, labels=labels, seed=3)
     _, batch, expected = golden(name)
-    outputs = jax.jit(model.apply)(model.params, {key: batch[key] for key in ("input_ids", "attention_mask")})
+    outputs = run(model, {key: batch[key] for key in ("input_ids", "attention_mask")})
     mask = batch["attention_mask"][..., None]
     last = expected[f"encoder_hidden_{model.config.num_layers}"]
     close(outputs.features, (last * mask).sum(1) / mask.sum(1))
@@ -277,7 +180,7 @@ def test_t5_without_limits_of_length():
 )
 def test_a_damaged_t5_is_refused(tmp_path: Path, fields: dict, message: str):
     with pytest.raises(InputError, match=message):
-        load_model(copy("t5_relu", tmp_path / "copy", **fields), task="seq2seq")
+        load_model(edited("t5_relu", tmp_path / "copy", **fields), task="seq2seq")
 
 
 def test_copies_of_the_word_embeddings_are_not_parameters(tmp_path: Path):
@@ -285,12 +188,12 @@ def test_copies_of_the_word_embeddings_are_not_parameters(tmp_path: Path):
         names = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
         return arrays | {name: arrays["shared.weight"].copy() for name in names}
 
-    directory = copy("t5_relu", tmp_path / "copy", change=change)
+    directory = edited("t5_relu", tmp_path / "copy", change=change)
     assert same(load_model(directory, task="seq2seq"), golden("t5_relu")[0])
 
 
 def test_parts_that_are_no_berts_are_refused(tmp_path: Path):
-    raw = json.loads((GOLDEN / "encoder_decoder_bert" / "config.json").read_text())
+    raw = raw_config("encoder_decoder_bert")
     changes = {
         "whose encoder is a bert; got 'gpt2'": {"encoder": raw["encoder"] | {"model_type": "gpt2"}},
         "whose decoder is a bert; got None": {"decoder": None},
@@ -299,7 +202,7 @@ def test_parts_that_are_no_berts_are_refused(tmp_path: Path):
         "lacks decoder_start_token_id": {"decoder_start_token_id": None},
     }
     for index, (message, fields) in enumerate(changes.items()):
-        directory = copy("encoder_decoder_bert", tmp_path / str(index), **fields)
+        directory = edited("encoder_decoder_bert", tmp_path / str(index), **fields)
         if "decoder_start_token_id" in fields:
             left = {key: value for key, value in raw.items() if key != "decoder_start_token_id"}
             (directory / "config.json").write_text(json.dumps(left))
@@ -320,16 +223,16 @@ def test_a_warm_start_is_a_pretrained_bert_twice(tmp_path: Path, caplog: pytest.
     leaves, pretrained = leaf_paths(model.params), leaf_paths(source.params)
     for path, array in pretrained.items():
         decoder = path.replace("embeddings/", "decoder_embeddings/", 1).replace("encoder/", "decoder/", 1)
-        assert (leaves[path] == array).all()
-        assert (leaves[decoder] == array).all()
+        np.testing.assert_array_equal(leaves[path], array)
+        np.testing.assert_array_equal(leaves[decoder], array)
     c, tokenizer = model.config, model.tokenizer
     assert (c.decoder_start_token, c.eos_token, c.pad_token) == (101, 102, 0)
 
     batch = dict(tokenizer(["a fine film"], return_tensors="np"))
     batch["decoder_input_ids"] = tokenizer(["a good one"], return_tensors="np")["input_ids"]
-    logits = jax.jit(model.apply)(model.params, batch).logits
+    logits = run(model, batch).logits
     assert logits.shape == (1, 5, c.vocab_size)
-    assert jnp.isfinite(logits).all()
+    assert np.isfinite(logits).all()
     save_model(model, tmp_path / "saved")
     again = load_model(tmp_path / "saved", task="seq2seq")
     assert same(model, again)
@@ -338,20 +241,15 @@ def test_a_warm_start_is_a_pretrained_bert_twice(tmp_path: Path, caplog: pytest.
 
 
 def test_other_seeds_start_otherwise():
-    one, other = (warm_start("minilm", seed=seed) for seed in (0, 1))
-    differing = {
-        path for path, leaf in leaf_paths(one.params).items() if (leaf != leaf_paths(other.params)[path]).any()
-    }
-    assert differing == {
-        path
-        for path in leaf_paths(one.params)
-        if path.endswith("kernel") and ("/cross_attention/" in path or path.startswith("lm_head/"))
+    one, other = (leaf_paths(warm_start("minilm", seed=seed).params) for seed in (0, 1))
+    assert {path for path in one if not np.array_equal(one[path], other[path])} == {
+        path for path in one if path.endswith("kernel") and ("/cross_attention/" in path or path.startswith("lm_head/"))
     }
 
 
 def test_what_no_warm_start_is_possible_from():
     with pytest.raises(InputError, match="a warm start is from a bert"):
-        warm_start("smollm2")
+        warm_start(GOLDEN / "gpt2_lm")
     with pytest.raises(InputError, match="a warm start needs a tokenizer"):
         warm_start(GOLDEN / "bert_pair")
     with pytest.raises(InputError, match="unknown model"):
@@ -378,9 +276,9 @@ def test_a_step_of_training_lowers_the_loss():
         )
     )
     before, gradient = loss(params)
-    after, _ = loss(jax.tree.map(lambda leaf, slope: leaf - 1e-4 * slope, params, gradient))
+    after, _ = loss(jax.tree.map(lambda leaf, slope: np.asarray(leaf) - np.float32(1e-4) * slope, params, gradient))
     assert after < before
-    assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient)), "every array matters"
+    assert all(moves(gradient)), "every array matters"
 
 
 def test_the_front_door_has_the_warm_start():

@@ -44,7 +44,7 @@ def run(model: Model, ids) -> Outputs:
     batch = {"input_ids": jnp.asarray(ids), "attention_mask": jnp.ones_like(jnp.asarray(ids))}
     if model.config.task == "seq2seq":
         batch |= {"decoder_input_ids": batch["input_ids"]}
-    return model.apply(model.params, batch)
+    return jax.jit(model.apply)(model.params, batch)
 
 
 @pytest.mark.parametrize("name", CASES)
