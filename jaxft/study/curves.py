@@ -17,7 +17,7 @@ class Point(NamedTuple):
         x: where.
         values: of the seeds that did not diverge.
         mean: of them; None where there are none.
-        interval: bootstrap 95 % of the mean; None of fewer than two.
+        interval: bootstrap 95 % of the mean; None of fewer than two, and along the steps of a run.
         diverged: how many runs did.
     """
 
@@ -34,6 +34,14 @@ class Curve(NamedTuple):
     name: str
     by: dict[str, Any]
     points: tuple[Point, ...]
+
+
+class Curves(NamedTuple):
+    """Curves over one axis: the curves, the name of the axis and the name of the value."""
+
+    curves: tuple[Curve, ...]
+    axis: str
+    value: str
 
 
 class FrontPoint(NamedTuple):
@@ -54,6 +62,15 @@ class FrontPoint(NamedTuple):
     on_front: bool
 
 
+class Front(NamedTuple):
+    """Groups by cost and quality: the points, the name of the cost, the metric and whether larger is better."""
+
+    points: tuple[FrontPoint, ...]
+    cost: str
+    metric: str
+    maximise: bool
+
+
 def data_efficiency(
     rows: Sequence[Row],
     *,
@@ -63,7 +80,7 @@ def data_efficiency(
     over: str = "seed",
     maximise: bool | None = None,
     equalise: Sequence[str] = (),
-) -> list[Curve]:
+) -> Curves:
     """The metric against the number of labelled rows, a curve a method; fewer labels for the same figure is better.
 
     Args:
@@ -84,7 +101,7 @@ def data_efficiency(
         ...     for count, accuracy in ((100, 0.75), (1000, 0.875))
         ...     for seed in range(2)
         ... ]
-        >>> [(point.x, point.mean) for point in data_efficiency(rows, axis="labelled")[0].points]
+        >>> [(point.x, point.mean) for point in data_efficiency(rows, axis="labelled").curves[0].points]
         [(100.0, 0.75), (1000.0, 0.875)]
     """
     maximise = larger_is_better(metric) if maximise is None else maximise
@@ -99,7 +116,7 @@ def data_efficiency(
         point = _point(group.by[axis], [value_of(row, metric) for row in group.rows.values()])
         before = curves.get(tuple(values.values()), Curve(name, values, ()))
         curves[tuple(values.values())] = before._replace(points=(*before.points, point))
-    return list(curves.values())
+    return Curves(tuple(curves.values()), axis, metric)
 
 
 def learning_curves(
@@ -111,8 +128,10 @@ def learning_curves(
     over: str = "seed",
     maximise: bool | None = None,
     equalise: Sequence[str] = (),
-) -> list[Curve]:
+) -> Curves:
     """A value of the runs' curves against the step, a curve a group; a step counts the seeds that logged it.
+
+    The points carry no intervals: over hundreds of steps a picture shows the range of the seeds instead.
 
     Args:
         rows: of a study, each with a ``"curve"``.
@@ -131,7 +150,8 @@ def learning_curves(
     known = {name for row in rows for entry in row.get("curve") or () for name in entry} - {"step"}
     if value not in known:
         raise InputError(f"no learning curve has a value {value!r} ({nearest(value, known)})")
-    return [Curve(group.name, group.by, tuple(_steps(group, value))) for group in groups]
+    curves = tuple(Curve(group.name, group.by, tuple(_steps(group, value))) for group in groups)
+    return Curves(curves, "step", value)
 
 
 def cost_front(
@@ -143,7 +163,7 @@ def cost_front(
     over: str = "seed",
     maximise: bool | None = None,
     equalise: Sequence[str] = (),
-) -> list[FrontPoint]:
+) -> Front:
     """Quality against cost, and which groups no other one beats in both (the Pareto front).
 
     Means over seeds decide, without a test. A group with a run that diverged is never on the front and beats nobody.
@@ -175,10 +195,11 @@ def cost_front(
         places.append((group, _point(expense, [value_of(row, metric) for row in group.rows.values()])))
     sign = 1 if maximise else -1
     scores = [None if point.diverged or point.mean is None else (point.x, sign * point.mean) for _, point in places]
-    return [
+    front = tuple(
         FrontPoint(group.name, group.by, point.x, point, score is not None and not _beaten(score, scores))
         for (group, point), score in zip(places, scores, strict=True)
-    ]
+    )
+    return Front(front, cost, metric, maximise)
 
 
 def _beaten(score: tuple[float, float], others: Sequence[tuple[float, float] | None]) -> bool:
@@ -187,11 +208,12 @@ def _beaten(score: tuple[float, float], others: Sequence[tuple[float, float] | N
     )
 
 
-def _point(x: float, values: Sequence[float | None]) -> Point:
+def _point(x: float, values: Sequence[float | None], *, interval: bool = True) -> Point:
     finished = tuple(value for value in values if value is not None)
     if not finished:
         return Point(float(x), (), None, None, len(values))
-    return Point(float(x), finished, mean(finished), bootstrap_interval(finished), len(values) - len(finished))
+    around = bootstrap_interval(finished) if interval else None
+    return Point(float(x), finished, mean(finished), around, len(values) - len(finished))
 
 
 def _steps(group: Group, value: str) -> list[Point]:
@@ -201,4 +223,4 @@ def _steps(group: Group, value: str) -> list[Point]:
             if value in entry:
                 finite = value_of({"metrics": entry}, value)
                 logged.setdefault(entry["step"], []).append(finite)
-    return [_point(step, logged[step]) for step in sorted(logged)]
+    return [_point(step, logged[step], interval=False) for step in sorted(logged)]

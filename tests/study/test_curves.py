@@ -19,7 +19,7 @@ def priced(points):
 
 def test_a_data_efficiency_curve_has_the_mean_and_interval_of_each_number_of_rows():
     rows = study({"lora": 0.9, "full": 0.8}, counts=(1000, 100))
-    lora, full = data_efficiency(rows, axis="labelled")
+    lora, full = data_efficiency(rows, axis="labelled").curves
     assert (lora.name, full.name) == ("lora", "full")
     assert [point.x for point in lora.points] == [100, 1000]
     values = [each["metrics"]["accuracy"] for each in rows if each["config"]["method"] == "lora"][:5]
@@ -37,35 +37,41 @@ def test_learning_rates_are_chosen_anew_for_each_number_of_rows():
             (100, 1.0, 0.9, 0.6),
         )
     ]
-    (curve,) = data_efficiency(rows, axis="labelled", equalise=("lr",))
+    (curve,) = data_efficiency(rows, axis="labelled", equalise=("lr",)).curves
     assert [point.mean for point in curve.points] == [0.5, 0.6]
 
 
 def test_diverged_runs_are_counted_apart():
     rows = [row(value, method="lora", labelled=10, seed=seed) for seed, value in enumerate((0.5, None))]
-    (point,) = data_efficiency(rows, axis="labelled")[0].points
+    (point,) = data_efficiency(rows, axis="labelled").curves[0].points
     assert (point.mean, point.interval, point.diverged) == (0.5, None, 1)
 
 
 def test_learning_curves_follow_a_value_over_the_steps_that_logged_it():
     rows = study({"lora": 0.9, "full": 0.8}, seeds=2)
-    lora, _ = learning_curves(rows, "test/accuracy")
+    lora, _ = learning_curves(rows, "test/accuracy").curves
     assert [point.x for point in lora.points] == [50, 100, 150, 200, 250, 300]
     assert lora.points[0].values == tuple(rows[seed]["curve"][4]["test/accuracy"] for seed in range(2))
-    assert len(learning_curves(rows)[0].points) == 30
+    assert len(learning_curves(rows).curves[0].points) == 30
 
 
 def test_the_front_by_hand():
     points = [(1, 0.5), (2, 0.4), (2, 0.7), (3, 0.7), (4, 0.9)]
-    assert [point.on_front for point in cost_front(priced(points), cost="seconds")] == [True, False, True, False, True]
+    assert [point.on_front for point in cost_front(priced(points), cost="seconds").points] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
     smaller = cost_front(priced(points), cost="seconds", maximise=False)
-    assert [point.on_front for point in smaller] == [True, True, False, False, False]
+    assert [point.on_front for point in smaller.points] == [True, True, False, False, False]
 
 
 def test_a_group_that_diverged_is_never_on_the_front_and_beats_nobody():
     rows = [*priced([(2, 0.5)]), row(0.9, method="wild", seed=0), row(None, method="wild", seed=1)]
     rows[1]["cost"] = rows[2]["cost"] = {"seconds": 1.0}
-    assert [(point.name, point.on_front) for point in cost_front(rows, cost="seconds")] == [
+    assert [(point.name, point.on_front) for point in cost_front(rows, cost="seconds").points] == [
         ("m0", True),
         ("wild", False),
     ]
@@ -74,7 +80,7 @@ def test_a_group_that_diverged_is_never_on_the_front_and_beats_nobody():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
 def test_the_front_is_what_no_other_group_beats(points):
-    marks = [point.on_front for point in cost_front(priced(points), cost="seconds")]
+    marks = [point.on_front for point in cost_front(priced(points), cost="seconds").points]
     assert any(marks)
     for place, (cost, quality) in enumerate(points):
         beaten = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
