@@ -56,13 +56,14 @@ def load_base(configuration: Mapping[str, Any], labels: tuple[str, ...]) -> Mode
             a model without a tokenizer.
     """
     from jaxft.models import load_model
+    from jaxft.models.config import LABELLED
 
     task, source = TASKS[configuration["task"]], configuration["model"]
     with _quiet_models():
         model = load_model(
             source,
             task=task.model_task,
-            labels=labels or None,
+            labels=labels if labels and task.model_task in LABELLED else None,
             pooling=configuration.get("pooling"),
             dtype=configuration["dtype"],
             seed=configuration["seed"],

@@ -227,6 +227,8 @@ def _pairs(answers: Any, starts: Any, where: str) -> list[tuple[str, int]]:
         answers, starts = answers.get("text"), answers.get("answer_start")
     if isinstance(answers, str | None):
         answers, starts = ([], []) if answers is None else ([answers], [starts])
+    if starts is None and answers is not None and not len(answers):
+        starts = []
     if isinstance(starts, int):
         starts = [starts]
     if answers is None or starts is None or len(answers) != len(starts):

@@ -171,3 +171,8 @@ def test_logits_of_other_windows_are_refused(minilm_tokenizer):
         span_answers(dataset, np.zeros((len(dataset), 39, 2)))
     with pytest.raises(InputError, match="max_answer_length must be a whole number from 1 up"):
         span_answers(dataset, np.zeros((len(dataset), 40, 2)), max_answer_length=0)
+
+
+def test_no_answer_needs_no_place():
+    table = Table.of({"question": ["who", "what"], "context": ["she ran", "he sat"], "answers": [[], ()]})
+    assert gold_answers(table) == [[], []]

@@ -1,4 +1,9 @@
-"""``--task spans``: questions answered by a part of a context."""
+"""``--task spans``: questions answered by a part of a context, or by nothing in it.
+
+References:
+    Rajpurkar, Jia, Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD", 2018.
+    Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxft.cli.inputs import ordered_batches, random_tokens, training_batches
-from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, no_check, no_labels
+from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, no_check
 from jaxft.errors import InputError
 from jaxft.files import read_json_object
 
 if TYPE_CHECKING:
     from jaxft.data import Dataset, Table
     from jaxft.types import Batch, Model, Objective
+
+NO_ANSWER = "no answer"
+"""The label of a run some of whose questions have none: its prediction is "" where [CLS] beats the best span."""
 
 
 def _read(source: str, labelled: bool) -> Table:
@@ -22,12 +30,25 @@ def _read(source: str, labelled: bool) -> Table:
     needed = ("question", "context", "answers") if labelled else ("question", "context")
     rows = _squad(Path(source)) if source.lower().endswith(".json") else read_table(source, require=needed)
     if not labelled:
-        return rows.drop(*(name for name in ("answers", "answer_start") if name in rows))
+        return rows.drop(*(name for name in ("answers", "answer_start", "is_impossible") if name in rows))
     rows = _two_columns(rows)
-    for row, answers in enumerate(gold_answers(rows)):
-        if not answers:
-            raise InputError(f"the question in {rows.where(row)} has no answer; remove such rows")
+    marks = rows["is_impossible"] if "is_impossible" in rows else (False,) * len(rows)
+    for row, (answers, impossible) in enumerate(zip(gold_answers(rows), marks, strict=True)):
+        _check_mark(rows.where(row), answers, impossible)
     return rows
+
+
+def _check_mark(where: str, answers: Sequence[tuple[str, int]], impossible: Any) -> None:
+    """Refuses a question that lacks an answer without saying that its context holds none."""
+    if impossible not in (True, False, None):
+        raise InputError(f"is_impossible is true or false, but {where} has {impossible!r}")
+    if impossible and answers:
+        raise InputError(f"the question in {where} is marked is_impossible but has the answer {answers[0][0]!r}")
+    if not impossible and not answers:
+        raise InputError(
+            f"the question in {where} has no answer; remove such rows, or mark those whose context holds none with "
+            "is_impossible: true"
+        )
 
 
 def _squad(path: Path) -> Table:
@@ -37,7 +58,7 @@ def _squad(path: Path) -> Table:
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     content = read_json_object(path)
-    columns: dict[str, list[Any]] = {"id": [], "question": [], "context": [], "answers": []}
+    columns: dict[str, list[Any]] = {"id": [], "question": [], "context": [], "answers": [], "is_impossible": []}
     try:
         for article in content["data"]:
             for paragraph in article["paragraphs"]:
@@ -46,6 +67,7 @@ def _squad(path: Path) -> Table:
                     columns["question"].append(asked["question"])
                     columns["context"].append(paragraph["context"])
                     columns["answers"].append(asked.get("answers", []))
+                    columns["is_impossible"].append(asked.get("is_impossible", False))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not in the format of SQuAD ({error!r}): expected "
@@ -76,6 +98,13 @@ def _are_objects(answers: Any) -> bool:
     return listed and all(isinstance(answer, Mapping) for answer in answers)
 
 
+def _labels(rows: Table) -> Labels:
+    """Whether the model learns that a context holds no answer."""
+    from jaxft.data import gold_answers
+
+    return () if all(gold_answers(rows)) else (NO_ANSWER,)
+
+
 def _dataset(model: Model, configuration: Configuration, rows: Table, labels: Labels) -> Dataset:
     from jaxft.data import spans
 
@@ -104,7 +133,7 @@ def _answers(learned: Learned, dataset: Any) -> list[str]:
     from jaxft.train import predict
 
     logits = predict(learned.model.apply, learned.params, ordered_batches(dataset, learned.configuration))
-    return span_answers(dataset, logits)
+    return span_answers(dataset, logits, null_threshold=0.0 if NO_ANSWER in learned.labels else None)
 
 
 def _evaluate(learned: Learned, rows: Table, dataset: Any) -> dict[str, float]:
@@ -128,7 +157,7 @@ SPANS = Task(
     options={"max_length": 384},
     columns=("question", "context", "answers", "answer_start"),
     read=_read,
-    labels=no_labels,
+    labels=_labels,
     check=no_check,
     dataset=_dataset,
     training=training_batches,

@@ -38,7 +38,8 @@ class Task(NamedTuple):
         options: its own settings with their defaults; None where the default depends on the model.
         columns: of its tables, those whose content ``run.json`` has a hash of.
         read: ``read(source, labelled)``: the rows of a file, checked as far as they can be without a model.
-        labels: the names of the outputs, from the training rows; empty where there are none.
+        labels: the names that training rows give to what is predicted, the outputs of a head where it has any; empty
+            where there are none.
         check: ``check(rows, labels)``: refuses rows that are not of the kind the run learned from.
         dataset: ``dataset(model, configuration, rows, labels)``: labelled rows as numbers.
         training: ``training(model, configuration, dataset)``: the batches of each step.
