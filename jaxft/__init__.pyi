@@ -2,6 +2,7 @@
 
 from . import data as data
 from . import metrics as metrics
+from . import study as study
 from .adapt import MaskedRank as MaskedRank
 from .adapt import chain as chain
 from .adapt import freeze as freeze
@@ -25,11 +26,19 @@ from .objectives import mean_squared_error as mean_squared_error
 from .objectives import next_token as next_token
 from .objectives import span_cross_entropy as span_cross_entropy
 from .study import Experiment as Experiment
+from .study import TensorBoard as TensorBoard
+from .study import choices as choices
+from .study import compare as compare
 from .study import grid as grid
+from .study import log_uniform as log_uniform
 from .study import main as main
 from .study import masked as masked
 from .study import read_rows as read_rows
+from .study import reproduce as reproduce
+from .study import run_on_ray as run_on_ray
 from .study import run_study as run_study
+from .study import search as search
+from .study import uniform as uniform
 from .train import adamw as adamw
 from .train import data_parallel as data_parallel
 from .train import enable_compile_cache as enable_compile_cache

@@ -10,9 +10,9 @@ from jaxft.study.groups import show
 from jaxft.study.keys import canonical
 from jaxft.study.plan import NAME
 from jaxft.study.revision import revision
-from jaxft.study.runner import settings
 from jaxft.study.status import study_status
 from jaxft.study.store import read_rows
+from jaxft.study.structures import settings
 from jaxft.study.trace import Build
 
 

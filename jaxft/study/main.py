@@ -19,7 +19,8 @@ from jaxft.study.listing import list_runs
 from jaxft.study.report import SEED, Layout, write_report
 from jaxft.study.revision import source_file
 from jaxft.study.row import Writer
-from jaxft.study.runner import run_study, settings
+from jaxft.study.runner import run_study
+from jaxft.study.structures import settings
 from jaxft.study.trace import Build
 from jaxft.train import enable_compile_cache
 

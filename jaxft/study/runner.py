@@ -2,92 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxft.study.claims import Claims
 from jaxft.study.grid import Grid, field_types
-from jaxft.study.keys import canonical, plain, run_key
-from jaxft.study.program import Program, Stack, make_program
+from jaxft.study.keys import run_key
+from jaxft.study.program import Stack, make_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import Writer, make_row, tell
 from jaxft.study.store import Store
-from jaxft.study.trace import Build, Facts, describe
+from jaxft.study.structures import Group, Programs, groups, in_words, settings
+from jaxft.study.trace import Build, Facts
 
 logger = logging.getLogger(__name__)
-
-
-class Group(NamedTuple):
-    """Runs of one structure.
-
-    Attributes:
-        configs: of the runs.
-        names: the settings that are traced.
-        masked: name -> the largest rank, of the axes made by `masked`.
-    """
-
-    configs: list[Any]
-    names: tuple[str, ...]
-    masked: dict[str, int]
-
-    @property
-    def structure(self) -> Hashable:
-        """All that the program is compiled for: groups of one build that agree in it can share one."""
-        fixed = {name: value for name, value in settings(self.configs[0]).items() if name not in self.names}
-        return canonical(fixed), self.names, tuple(sorted(self.masked.items()))
-
-
-@dataclass(frozen=True)
-class Programs:
-    """What is known and compiled of the structures of one build, for callers that come back with more runs.
-
-    Args:
-        facts: of a structure and its masked ranks.
-        compiled: of a structure.
-    """
-
-    facts: dict[Hashable, Facts] = field(default_factory=dict)
-    compiled: dict[Hashable, Program] = field(default_factory=dict)
-
-    def known(self, build: Build, group: Group, config: Any) -> Facts:
-        """What is known of a run of a group."""
-        ranks = {name: getattr(config, name) for name in group.masked}
-        place = group.structure, tuple(ranks.values())
-        if place not in self.facts:
-            self.facts[place] = describe(build, config, group.names, ranks)
-        return self.facts[place]
-
-
-def groups(
-    configs: Sequence[Any],
-    masked: Mapping[str, int],
-    structure: Collection[str] = (),
-    varying: Collection[str] = (),
-) -> list[Group]:
-    """Puts runs together that one program serves: those that differ in floats, the seed and masked ranks alone.
-
-    Args:
-        configs: of all runs; floats that are the same in all stay plain numbers.
-        masked: name -> the largest rank.
-        structure: floats that are to be plain numbers, with a program for each value.
-        varying: settings that vary, though perhaps not among these runs.
-    """
-    kinds = field_types(type(configs[0]))
-    varied = [name for name in kinds if name in varying or len({getattr(config, name) for config in configs}) > 1]
-    names = {name for name in varied if kinds[name] is float or name in masked} | ({"seed"} & kinds.keys())
-    traced = tuple(sorted(names - set(structure)))
-    found: dict[Any, list[Any]] = {}
-    for config in configs:
-        found.setdefault(tuple(getattr(config, name) for name in kinds if name not in traced), []).append(config)
-    largest = {name: masked[name] for name in traced if name in masked}
-    return [Group(held, traced, largest) for held in found.values()]
 
 
 class Plan(NamedTuple):
@@ -213,13 +146,6 @@ def run_configs(
     return [row for row in store.rows() if row["key"] in planned]
 
 
-def settings(config: Any) -> dict[str, Any]:
-    """The settings of a run as its row holds them: floats are floats."""
-    kinds = field_types(type(config))
-    values = dataclasses.asdict(config)
-    return plain({n: float(v) if kinds[n] is float and v is not None else v for n, v in values.items()})
-
-
 def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> Plan:
     keys, of_run = [], {}
     for config in group.configs:
@@ -253,7 +179,7 @@ def _work(
         if not taken:
             return done
         if program is None:
-            logger.info("preparing %d runs of %s", len(configs), _in_words(plan.group))
+            logger.info("preparing %d runs of %s", len(configs), in_words(plan.group))
             program = make_program(
                 build,
                 configs[taken[0]],
@@ -290,12 +216,6 @@ def _work(
 
 def _values(config: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
-
-
-def _in_words(group: Group) -> str:
-    """What the runs of a group have in common, without what varies in all of them."""
-    fixed = {name: value for name, value in settings(group.configs[0]).items() if name not in group.names}
-    return ", ".join(f"{name}={value}" for name, value in fixed.items()) or "one structure"
 
 
 def _class_name(config: type, build: Build) -> str:

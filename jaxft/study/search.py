@@ -13,7 +13,8 @@ from jaxft.study.grid import Grid, Masked, Scalar, field_types
 from jaxft.study.keys import canonical
 from jaxft.study.program import Stack
 from jaxft.study.row import Writer
-from jaxft.study.runner import Programs, groups, run_configs, settings
+from jaxft.study.runner import run_configs
+from jaxft.study.structures import Programs, groups, settings
 from jaxft.study.trace import Build
 
 if TYPE_CHECKING:

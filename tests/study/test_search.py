@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import optuna
 import pytest
 
 import jaxft as ft
-from jaxft.study import search as module
 from jaxft.study.search import choices, log_uniform, search, uniform
 from tests.study import digits
 
@@ -95,7 +95,7 @@ def test_whole_numbers_and_masked_ranks(tmp_path, monkeypatch):
     found = search(digits.build, config, {"rank": ft.masked(1, 2, 4)}, trials=4, batch=4, directory=tmp_path)
     assert {row["config"]["rank"] for row in found.rows} <= {1, 2, 4}
     assert compiled.programs == 1
-    asked = module._distributions(optuna, config, {"rank": uniform(1, 4)})
+    asked = importlib.import_module("jaxft.study.search")._distributions(optuna, config, {"rank": uniform(1, 4)})
     assert asked == {"rank": optuna.distributions.IntDistribution(1, 4)}
 
 
@@ -128,7 +128,7 @@ def test_counts_and_metrics_are_checked(tmp_path):
             search(digits.build, digits.Config(), SPACE, directory=tmp_path, **wrong)
     row = {"status": "finished", "validation": {"accuracy": 0.5}}
     with pytest.raises(ft.InputError, match="no 'acuracy'; nearest: accuracy"):
-        module._value(row, "validation", "acuracy")
+        importlib.import_module("jaxft.study.search")._value(row, "validation", "acuracy")
 
 
 def test_a_missing_optuna_is_named(tmp_path, monkeypatch):
