@@ -16,6 +16,11 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SLOW = tuple(f"docs/guides/{name}.md" for name in ("classification", "language", "seq2seq", "spans"))  # train real models
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
 @cache
@@ -52,21 +57,34 @@ def check_console(example: Example) -> None:
             check_command(line[2:])
 
 
-SYBIL = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("console", evaluator=check_console), SkipParser()])
+PYTHON = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
+CONSOLE = Sybil(parsers=[CodeBlockParser("console", evaluator=check_console)])
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def evaluate(sybil: Sybil, path: Path) -> None:
+    for example in sybil.parse(path).examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_the_commands_of_a_document_exist(path):
+    evaluate(CONSOLE, path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if name_of(path) in SLOW else ()) for path in DOCUMENTS],
+    ids=name_of,
+)
 def test_a_document_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for example in SYBIL.parse(path).examples():
-        example.evaluate()
+    evaluate(PYTHON, path)
 
 
 def test_a_broken_document_fails(tmp_path):
     document = tmp_path / "broken.md"
     document.write_text("```python\nassert 1 == 2\n```\n\n```console\n$ make no-such-target\n```\n", encoding="utf-8")
-    python, console = SYBIL.parse(document).examples()
     with pytest.raises(AssertionError):
-        python.evaluate()
+        evaluate(PYTHON, document)
     with pytest.raises(AssertionError, match="no-such-target"):
-        console.evaluate()
+        evaluate(CONSOLE, document)
