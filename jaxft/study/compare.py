@@ -209,8 +209,11 @@ def _rank(groups: list[Compared], maximise: bool, test: str | None, level: float
     others = [place for place in means if place != best]
     if test is None:
         return ranked
-    first = list(groups[best].values.values())
-    p_values = [paired_test(list(groups[place].values.values()), first, test=test) for place in others]
+    first = groups[best].values
+    p_values = []
+    for place in others:
+        values = groups[place].values
+        p_values.append(paired_test([values[seed] for seed in first], list(first.values()), test=test))
     for place, p, adjusted in zip(others, p_values, holm(p_values), strict=True):
         ranked[place] = groups[place]._replace(p=p, adjusted_p=adjusted, best_or_equal=adjusted > level)
     return ranked

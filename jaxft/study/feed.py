@@ -71,5 +71,5 @@ def feed(columns: Mapping[View, Mapping[str, Any]], key: Key, *, batch_size: int
         view: Order(jax.tree.leaves(part)[0].shape[0], batch_size, chosen if view is None or "labels" in part else None)
         for view, part in columns.items()
     }
-    keys = {view: jax.random.fold_in(key, index) for index, view in enumerate(columns)}
+    keys = {view: jax.random.fold_in(key, index) for index, view in enumerate(sorted(columns, key=str))}
     return Feed(columns, orders, keys)

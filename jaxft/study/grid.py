@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from jaxft.errors import InputError, nearest
 
@@ -67,9 +68,7 @@ class Grid(NamedTuple):
                 for value in values:
                     _check(name, value, kinds[name])
             for values in itertools.product(*part.values()):
-                settings: dict[str, Any] = dict(zip(part, values, strict=True))
-                floats = {name: float(value) for name, value in settings.items() if kinds[name] is float}
-                found[dataclasses.replace(config, **settings | floats)] = None
+                found[_of_their_types(dataclasses.replace(config, **dict(zip(part, values, strict=True))))] = None
         return list(found)
 
 
@@ -130,7 +129,14 @@ def field_types(config: type) -> dict[str, Any]:
             f"{config.__name__} must be frozen, so that a run's settings stay its own: write @dataclass(frozen=True)"
         )
     hints = get_type_hints(config)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    kinds = {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    for name, kind in kinds.items():
+        if get_origin(kind) is not Literal and not _kinds(kind) <= {bool, int, float, str, type(None)}:
+            raise InputError(
+                f"the field {name!r} of {config.__name__} is a {getattr(kind, '__name__', kind)}; settings are bool, "
+                "int, float, str or None, so that a table can hold them: name what is meant, and make it in build"
+            )
+    return kinds
 
 
 def _values(values: Any) -> tuple[Any, ...]:
@@ -139,11 +145,28 @@ def _values(values: Any) -> tuple[Any, ...]:
     return tuple(value.item() if hasattr(value, "item") else value for value in values)
 
 
+def _of_their_types(config: Any) -> Any:
+    """The settings with floats where the fields are floats, and a seed that a program can hold."""
+    kinds = field_types(type(config))
+    values = {name: getattr(config, name) for name in kinds}
+    if "seed" in values and not 0 <= values["seed"] < 2**32:
+        raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, but is {values['seed']}")
+    floats = {n: float(v) for n, v in values.items() if float in _kinds(kinds[n]) and type(v) is int}
+    return dataclasses.replace(config, **floats)
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """The types that a field takes: itself, or the members of a union."""
+    return set(get_args(kind)) if isinstance(kind, UnionType) or get_origin(kind) is Union else {kind}
+
+
 def _check(name: str, value: Any, kind: Any) -> None:
-    allowed = {float: (float, int)}.get(kind, kind)
-    try:
-        fits = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
-    except TypeError:
-        return
+    kinds = _kinds(kind)
+    if get_origin(kind) is Literal:
+        fits = value in get_args(kind)
+    else:
+        fits = (
+            type(value) in kinds or (value is None and type(None) in kinds) or (type(value) is int and float in kinds)
+        )
     if not fits:
         raise InputError(f"{name} is a {getattr(kind, '__name__', kind)}, but the grid has {value!r}")

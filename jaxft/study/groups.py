@@ -11,7 +11,10 @@ from jaxft.study.statistics import mean
 
 Row = Mapping[str, Any]
 
-_SMALLER_IS_BETTER = ("loss", "perplexity", "error", "mse", "mae", "rmse", "entropy", "divergence", "seconds")
+_SMALLER_IS_BETTER = (
+    *("loss", "perplexity", "error", "mse", "mae", "rmse", "entropy", "divergence", "seconds"),
+    *("nll", "ece", "brier", "wer", "cer", "bits", "distance"),
+)
 
 
 class Group(NamedTuple):
@@ -198,14 +201,14 @@ def _choose(
     settings: Sequence[tuple[dict[str, Any], dict[Any, Row]]], name: str, metric: str, maximise: bool
 ) -> tuple[dict[str, Any], dict[Any, Row]]:
     """The setting with the fewest diverged runs and, of those, the best mean validation metric on common seeds."""
-    lost = [sum(value_of(row, metric) is None for row in runs.values()) for _, runs in settings]
+    lost = [sum(row.get("status") == "diverged" for row in runs.values()) for _, runs in settings]
     candidates = [pair for pair, count in zip(settings, lost, strict=True) if count == min(lost)]
     if len(candidates) == 1:
         return candidates[0]
     usable: list[dict[Any, float]] = []
     for setting, runs in candidates:
         values = {seed: value_of(row, metric, "validation") for seed, row in runs.items()}
-        if any(values[seed] is None and value_of(row, metric) is not None for seed, row in runs.items()):
+        if any(values[seed] is None and row.get("status") != "diverged" for seed, row in runs.items()):
             which = ", ".join(phrase(*pair) for pair in setting.items())
             raise InputError(
                 f"{name!r} with {which} has no validation {metric!r}, and settings are never chosen on test data: "

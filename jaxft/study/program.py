@@ -43,6 +43,11 @@ class Program(NamedTuple):
     call: Any
     trace: Trace
 
+    @property
+    def bytes_a_run(self) -> float:
+        """What a run needs of its own, without what all runs share."""
+        return max((self.bytes - self.trace.nbytes) / self.lanes, 1.0)
+
     def run(self, values: Sequence[Mapping[str, Any]]) -> tuple[list[Outcome], float]:
         """The outcome of each run, on the host, and the seconds all of them took.
 
@@ -121,13 +126,12 @@ def compile_program(trace: Trace, *, lanes: int, stack: Stack = "auto", memory_l
     limit = device_bytes() if memory_limit is None else memory_limit
     lanes = 1 if kind == "map" else max(lanes, 1)
     program = _compiled(trace, kind, lanes)
-    if program.bytes > limit and lanes > 1:
-        shared = sum(np.asarray(constant).nbytes for constant in trace.constants)
-        each = max((program.bytes - shared) / lanes, 1)
-        program = _compiled(trace, kind, int(min(max((limit - shared) // each, 1), lanes - 1)))
+    while program.bytes > limit and program.lanes > 1:
+        fits = int((limit - trace.nbytes) // program.bytes_a_run)
+        program = _compiled(trace, kind, min(max(fits, 1), program.lanes - 1))
     if program.bytes > limit:
         raise InputError(
-            f"one run takes {program.bytes / 2**20:,.0f} MiB of the {limit / 2**20:,.0f} MiB there are: use smaller "
+            f"one run takes {program.bytes / 2**20:,.3g} MiB of the {limit / 2**20:,.3g} MiB there are: use smaller "
             "batches or a shorter max_length, or raise the memory limit"
         )
     return program

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import inspect
 import os
 import platform
@@ -130,24 +132,47 @@ def _start(file_and_name: tuple[Path, str]) -> Path:
 
 
 def _local(module: ModuleType | None, root: Path) -> dict[Path, str]:
-    """Files below the root, and names, of the modules that a module refers to, and so on."""
+    """Files below the root, and names, of the modules that a module imports anywhere in it, and so on."""
     found: dict[Path, str] = {}
-    waiting = [module] if module is not None else []
+    waiting = [] if module is None else [(module.__name__, getattr(module, "__file__", None))]
     while waiting:
-        current = waiting.pop()
-        file = getattr(current, "__file__", None)
+        name, file = waiting.pop()
         path = Path(file).resolve() if file else None
         if path is None or path in found or not path.is_relative_to(root) or _installed(path, root):
             continue
-        found[path] = current.__name__
-        waiting += [held for held in _referred(current) if held is not None]
+        if path.suffix != ".py" or not path.is_file():
+            continue
+        found[path] = name
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += [(other, _file_of(other)) for other in _imported(path, package)]
     return found
 
 
-def _referred(module: ModuleType) -> Iterator[ModuleType | None]:
-    for value in list(vars(module).values()):
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        yield sys.modules.get(name) if isinstance(name, str) else None
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """Full names of all that a file imports, at its top and inside functions; parts of a module count as modules."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join(part for part in (*above, node.module or "") if part)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[: end + 1]) for end in range(len(parts)) if parts[0])
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a module, imported already or not; None if there is no such module."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return None if found is None else found.origin
 
 
 def _installed(path: Path, root: Path) -> bool:

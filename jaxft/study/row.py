@@ -39,7 +39,7 @@ def make_row(
         lane: its place among the runs of the call.
     """
     measured = {part: _measured(outcome, facts, part) for part in facts.labels}
-    finite = all(np.isfinite(values).all() for values in outcome.metrics.values())
+    finite = all(np.isfinite(values).all() for values in jax.tree.leaves((outcome.metrics, outcome.predictions)))
     row: dict[str, Any] = {
         "key": key,
         "config": dict(config),
@@ -49,7 +49,7 @@ def make_row(
         "cost": {
             "trained_parameters": facts.trained,
             "flops": program.trace.flops,
-            "bytes": program.bytes,
+            "bytes": None if program.stack == "loop" else round(program.trace.nbytes + program.bytes_a_run),
             "seconds": seconds,
         },
         "program": {

@@ -125,6 +125,7 @@ def run_configs(
         programs: compiled by earlier calls with the same build; those of this call are added.
         sources: of ``build``; looked for if None.
     """
+    kept = programs is not None
     programs = Programs() if programs is None else programs
     sources = revision(build) if sources is None else sources
     plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
@@ -137,7 +138,11 @@ def run_configs(
     logger.info("%d runs in %d groups, %d done", len(planned), len(plans), len(planned.keys() & store.finished()))
     with Claims(directory, stale=stale) as claims:
         while missing := planned.keys() - store.finished():
-            done = sum(_work(build, plan, sources, store, claims, options, writers, programs) for plan in plans)
+            done = 0
+            for plan in plans:
+                done += _work(build, plan, sources, store, claims, options, writers, programs)
+                if not kept:  # a program holds its base and data on the device
+                    programs.compiled.clear()
             if not done and planned.keys() - store.finished() == missing:
                 if not wait:
                     break

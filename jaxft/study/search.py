@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jaxft.errors import InputError, nearest
 from jaxft.study.grid import Grid, Masked, Scalar, field_types
+from jaxft.study.groups import larger_is_better
 from jaxft.study.keys import canonical
 from jaxft.study.program import Stack
 from jaxft.study.row import Writer
@@ -107,7 +108,7 @@ def search(
     trials: int,
     directory: str | os.PathLike[str],
     metric: str = "accuracy",
-    maximise: bool = True,
+    maximise: bool | None = None,
     part: Literal["validation", "test"] = "validation",
     batch: int = 8,
     sampler: optuna.samplers.BaseSampler | None = None,
@@ -131,7 +132,7 @@ def search(
         trials: runs in all.
         directory: of the study that keeps the rows.
         metric: of a row.
-        maximise: whether more is better.
+        maximise: whether more is better; by the metric's name if None.
         part: the rows it is measured on. What is chosen on test data is no estimate of how well it will do.
         batch: runs before the sampler learns of them; another number leads to other runs.
         sampler: of Optuna, with a seed of its own; the tree-structured Parzen estimator if None.
@@ -155,6 +156,7 @@ def search(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{said} is a whole number from 1 up, but is {number!r}")
     distributions = _distributions(optuna, config, space)
+    maximise = larger_is_better(metric) if maximise is None else maximise
     chosen = optuna.samplers.TPESampler(seed=seed) if sampler is None else sampler
     study = optuna.create_study(direction="maximize" if maximise else "minimize", sampler=chosen)
     masked = {field: max(values) for field, values in space.items() if isinstance(values, Masked)}

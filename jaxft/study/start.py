@@ -10,11 +10,13 @@ import jax
 import numpy as np
 
 from jaxft.study.experiment import Experiment
+from jaxft.study.feed import whole
 from jaxft.study.predictions import NOT_FOR_THE_MODEL, rows_a_batch
 from jaxft.study.prefix import Prefix, find_prefix, known_leaves
 from jaxft.study.prefix_columns import PrefixRefused
 from jaxft.study.prepare import Prepared
-from jaxft.types import PREFIX, Params
+from jaxft.train import make_step
+from jaxft.types import PREFIX, Params, StepFrozen, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ def start_of(experiment: Experiment, prepared: Prepared, *, limit: int) -> Start
         limit: bytes that the activations may take.
     """
     apply = experiment.model.apply
+    if first_state(experiment, prepared)[1].stats is not None:
+        return Start(prepared, apply, apply, 0.0)  # running statistics move, and all above them with them
     key = jax.random.key(0)
     frozen, delta = experiment.adaptation.init(key, experiment.model.params)
     params = experiment.adaptation.bind(frozen, delta, key=key)
@@ -60,6 +64,17 @@ def start_of(experiment: Experiment, prepared: Prepared, *, limit: int) -> Start
         apply if held_out is None else held_out.apply,
         saved,
     )
+
+
+def first_state(experiment: Experiment, prepared: Prepared) -> tuple[StepFrozen, TrainState]:
+    """What a step starts with: shapes, and the values of what depends on neither seed nor traced settings."""
+    step = make_step(experiment.model.apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+    rows = np.zeros(experiment.batch_size, np.int32)
+    views = {
+        view: {name: column[rows] for name, column in part.items()} | {"mask": rows == 0}
+        for view, part in prepared.train.items()
+    }
+    return step.init(jax.random.key(0), experiment.model.params, whole(views))
 
 
 class _Kept(NamedTuple):
@@ -79,6 +94,7 @@ def _with_activations(
     found: dict[Any, Any] = {}
     prefix: Prefix | None = None
     if len({_shapes(part) for part in parts.values()}) > 1:
+        logger.info("no activations are kept: the rows of %s differ in shape", ", ".join(map(str, parts)))
         return None, 0.0
     for name, part in parts.items():
         inputs = {column: values for column, values in part.items() if column not in NOT_FOR_THE_MODEL}

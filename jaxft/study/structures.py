@@ -64,7 +64,7 @@ def groups(
 
     Args:
         configs: of all runs; floats that are the same in all stay plain numbers.
-        masked: name -> the largest rank.
+        masked: name -> the largest rank of the axes made by `masked`; ranks of other parts may be larger.
         structure: floats that are to be plain numbers, with a program for each value.
         varying: settings that vary, though perhaps not among these runs.
     """
@@ -75,7 +75,8 @@ def groups(
     found: dict[Any, list[Any]] = {}
     for config in configs:
         found.setdefault(tuple(getattr(config, name) for name in kinds if name not in traced), []).append(config)
-    largest = {name: masked[name] for name in traced if name in masked}
+    ranks = [name for name in traced if name in masked]
+    largest = {name: max(masked[name], *(getattr(config, name) for config in configs)) for name in ranks}
     return [Group(held, traced, largest) for held in found.values()]
 
 

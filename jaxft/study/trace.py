@@ -20,13 +20,18 @@ from jaxft.study.memory import device_bytes
 from jaxft.study.predictions import predict_rows
 from jaxft.study.prefix_program import products
 from jaxft.study.prepare import Prepared, prepare
-from jaxft.study.start import start_of
+from jaxft.study.start import first_state, start_of
 from jaxft.train import make_step
 from jaxft.trees import fingerprint, join, leaf_paths
 from jaxft.types import Adaptation, Array, Params, StepFrozen, TrainState
 from jaxft.weights import lift
 
 Build = Callable[[Any], Experiment]
+_NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 class Outcome(NamedTuple):
@@ -35,7 +40,7 @@ class Outcome(NamedTuple):
     Attributes:
         metrics: of every step, ``[steps]`` each.
         predictions: of each held-out part, ``[evaluations, …]``; see `predict_rows`.
-        digest: ``[leaves, 2]`` sums over the bits of the learned arrays.
+        digest: ``[leaves, 2]`` hashes of the learned arrays; see `digest`.
     """
 
     metrics: dict[str, Any]
@@ -50,7 +55,8 @@ class Facts(NamedTuple):
         task: how predictions are measured.
         points: the steps after which it is evaluated.
         labels: of each held-out part.
-        base: fingerprint of the params that are no function of seed and traced settings.
+        base: fingerprint of the params that are no function of seed and traced settings, and of what the objective
+            holds frozen, such as a teacher.
         data: fingerprint of all rows.
         nbytes: size of all rows.
         trained: how many numbers learn, those of a masked rank counted as if it were the largest.
@@ -83,6 +89,11 @@ class Trace(NamedTuple):
     tree: Any
     flops: float | None
     prefix: float
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the constants."""
+        return sum(np.dtype(constant.dtype).itemsize * constant.size for constant in map(jnp.asarray, self.constants))
 
 
 def describe(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int]) -> Facts:
@@ -126,8 +137,11 @@ def trace(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, 
 
 
 def _example(config: Any, names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
-    kinds = {name: jnp.uint32 if name == "seed" else type(getattr(config, name)) for name in sorted(names)}
-    return {name: jax.ShapeDtypeStruct((), jnp.int32 if kind is int else kind) for name, kind in kinds.items()}
+    kinds: dict[Any, Any] = {int: jnp.int32}
+    types = {
+        name: jnp.uint32 if name == "seed" else kinds.get(type(getattr(config, name)), jnp.float32) for name in names
+    }
+    return {name: jax.ShapeDtypeStruct((), types[name]) for name in sorted(names)}
 
 
 def _build(build: Build, config: Any, values: Mapping[str, Array], masked: Mapping[str, int]) -> Any:
@@ -136,7 +150,9 @@ def _build(build: Build, config: Any, values: Mapping[str, Array], masked: Mappi
     try:
         with jax.ensure_compile_time_eval():
             return build(dataclasses.replace(config, **changes))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    except (*_NEEDS_A_VALUE, TypeError, ValueError) as error:
+        if not isinstance(error, _NEEDS_A_VALUE) and "Tracer" not in str(error):
+            raise
         raise InputError(
             f"build uses the value of one of the settings {', '.join(sorted(values))}, which vary inside one program "
             "and so are traced. Let it only enter arithmetic; or make it structure, by declaring the field an int or a "
@@ -230,20 +246,21 @@ def _facts(experiment: Experiment, prepared: Prepared) -> Facts:
     base = {path: leaf for path, leaf in params.items() if not isinstance(leaf, jax.core.Tracer)}
     every = experiment.evaluate_every or experiment.steps
     points = sorted({*range(every, experiment.steps + 1, every), experiment.steps})
-    _, delta = jax.eval_shape(experiment.adaptation.init, jax.random.key(0), experiment.model.params)
+    frozen, state = first_state(experiment, prepared)
+    objective = [leaf for leaf in jax.tree.leaves(frozen.objective) if not isinstance(leaf, jax.core.Tracer)]
     return Facts(
         task_of(experiment),
         tuple(points),
         {name: columns["labels"] for name, columns in prepared.held_out.items()},
-        fingerprint(base),
+        fingerprint([base, objective] if objective else base),
         fingerprint([{str(view): columns for view, columns in prepared.train.items()}, prepared.held_out]),
         prepared.nbytes,
-        sum(leaf.size for leaf in jax.tree.leaves(delta)),
+        sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
     )
 
 
 def digest(tree: Any) -> Array:
-    """Two sums over the bits of every leaf, ``[leaves, 2]`` in path order: equal arrays have equal digests.
+    """Two hashes of every leaf, ``[leaves, 2]`` in path order: equal arrays have equal digests, others hardly ever.
 
     Args:
         tree: floating-point arrays.
@@ -252,6 +269,13 @@ def digest(tree: Any) -> Array:
     for _, leaf in sorted(leaf_paths(tree).items()):
         kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
         bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32).reshape(-1)
-        odd = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
-        rows.append(jnp.stack([jnp.sum(bits), jnp.sum(bits * odd)]))
+        places = jnp.arange(bits.size, dtype=jnp.uint32)
+        rows.append(jnp.stack([jnp.sum(_mixed(bits ^ _mixed(places + jnp.uint32(salt)))) for salt in (1, 0x9E3779B9)]))
     return jnp.stack(rows)
+
+
+def _mixed(bits: Array) -> Array:
+    """Spreads every bit over all: the finaliser of MurmurHash3."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits ^ (bits >> 16)

@@ -82,7 +82,7 @@ def test_another_process_finds_the_same_key():
         ({"lr": float("inf")}, "field 'lr' of a run is inf"),
         ({1: 2}, "named by strings, got 1"),
     ],
-    ids=str,
+    ids=["object", "set", "numpy", "nan", "inf", "name"],
 )
 def test_what_json_cannot_hold_is_refused_by_name(config, said):
     with pytest.raises(InputError, match=said):

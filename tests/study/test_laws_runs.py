@@ -73,13 +73,16 @@ def test_one_program_serves_all_runs_of_a_structure(tmp_path):
 
 
 def test_runs_that_do_not_fit_side_by_side_come_in_turns(tmp_path):
+    from jaxft.study.program import compile_program
+    from jaxft.study.trace import trace
+
     grid = ft.grid(seed=range(6))
     together = rows_of(tmp_path / "together", grid, stack="vmap")
     assert together[0]["program"]["lanes"] == 6
-    fits = together[0]["cost"]["bytes"]
-    chunked = rows_of(tmp_path / "chunked", grid, stack="vmap", memory_limit=int(fits * 0.8))
-    assert 1 <= chunked[0]["program"]["lanes"] < 6
-    assert chunked[0]["cost"]["bytes"] <= fits * 0.8
+    limit = int(0.8 * compile_program(trace(build, Config(), ["seed"], {}), lanes=6, stack="vmap").bytes)
+    chunked = rows_of(tmp_path / "chunked", grid, stack="vmap", memory_limit=limit)
+    assert 1 < chunked[0]["program"]["lanes"] < 6
+    assert chunked[0]["cost"]["bytes"] <= limit
     check_equal(chunked, together)
 
 
@@ -169,3 +172,59 @@ def test_what_is_no_experiment_is_refused(wrong, message, tmp_path):
 def test_an_unknown_stack_is_refused(tmp_path):
     with pytest.raises(ft.InputError, match="stack is one of 'auto'"):
         rows_of(tmp_path, ft.grid(seed=0), stack="pile")
+
+
+def test_a_part_of_a_grid_keeps_a_rank_beyond_the_masked_ones(tmp_path):
+    grid = ft.grid(method="lora", rank=ft.masked(1, 4)) + ft.grid(method="lora", rank=8, alpha=4.0)
+    found = {row["config"]["rank"]: row for row in rows_of(tmp_path / "both", grid)}
+    (alone,) = rows_of(tmp_path / "alone", ft.grid(method="lora", rank=8, alpha=4.0))
+    check_equal([found[8]], [alone])
+
+
+def test_a_float_that_is_written_as_an_int_stays_a_float(tmp_path):
+    grid = ft.grid(seed=0) + ft.grid(whole=(0.25, 0.5))
+    found = {row["config"]["whole"]: row for row in rows_of(tmp_path / "both", grid)}
+    (alone,) = rows_of(tmp_path / "alone", ft.grid(whole=0.5))
+    check_equal([found[0.5]], [alone])
+    assert found[0.25]["metrics"]["loss"] != found[0.5]["metrics"]["loss"]
+
+
+def test_views_have_the_same_order_in_every_way_to_run(tmp_path):
+    one_by_one = rows_of(tmp_path / "loop", ft.grid(seed=(0, 1)), build=every_float.views, stack="loop")
+    check_equal(rows_of(tmp_path / "map", ft.grid(seed=(0, 1)), build=every_float.views), one_by_one)
+
+
+def test_running_statistics_are_those_of_training_when_rows_are_measured(tmp_path):
+    one_by_one = rows_of(tmp_path / "loop", ft.grid(seed=(0, 1)), build=every_float.with_statistics, stack="loop")
+    found = rows_of(tmp_path / "map", ft.grid(seed=(0, 1)), build=every_float.with_statistics)
+    check_equal(found, one_by_one)
+    assert {row["cost"]["trained_parameters"] for row in found} == {16 * 10}
+
+
+def test_another_teacher_is_another_run(tmp_path):
+    first = rows_of(tmp_path / "first", ft.grid(seed=0), build=every_float.taught)
+    every_float.TEACHER += 1
+    second = rows_of(tmp_path / "second", ft.grid(seed=0), build=every_float.taught)
+    assert first[0]["key"] != second[0]["key"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_are_what_a_program_can_hold(seed, tmp_path):
+    with pytest.raises(ft.InputError, match=r"a seed is a whole number from 0 to 2\*\*32 - 1"):
+        rows_of(tmp_path, ft.grid(seed=seed))
+
+
+@pytest.mark.parametrize("build", [every_float.numbers_by_seed, every_float.rows_by_seed])
+def test_a_seed_cannot_be_a_python_number(build, tmp_path):
+    with pytest.raises(ft.InputError, match="uses the value of one of the settings"):
+        rows_of(tmp_path, ft.grid(seed=(0, 1)), build=build)
+
+
+def test_a_digest_tells_signs_and_places():
+    from jaxft.study.trace import digest
+
+    x = np.arange(1, 9, dtype=np.float32)
+    same = np.asarray(digest({"x": x}))
+    assert np.array_equal(same, np.asarray(digest({"x": x.copy()})))
+    for other in (-x, x[::-1].copy(), np.where(x < 3, -x, x)):
+        assert not np.array_equal(same, np.asarray(digest({"x": other})))
