@@ -5,7 +5,7 @@ passage. 600 to learn from, 155 about other passages to measure on; questions wi
 package holds no fluent original to compare with. Windows of 256 tokens that share 64, batch 16, eight epochs, AdamW
 with linear warm-up over 10 % of the steps and linear decay. Exact match and F1 are SQuAD's, over all windows.
 
-    python experiments/disflqa_spans.py                                           about ten minutes on two quiet cores
+    python experiments/disflqa_spans.py                                      44 minutes on two cores beside other work
     python experiments/disflqa_spans.py --epochs 2 --methods head lora --name quick
 
 Two baselines read no model: the first sentence of the passage, and a span of 1 to 8 words drawn at random.
