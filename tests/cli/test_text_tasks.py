@@ -66,15 +66,15 @@ def history(run, name):
 
 
 def test_numbers_are_learned_and_the_smallest_error_predicts(jaxft, finetune_words, tmp_path):
-    train, held = rated(tmp_path / "train.csv", 48, 1), rated(tmp_path / "eval.csv", 20, 2)
+    train, held = rated(tmp_path / "train.csv", 144, 1), rated(tmp_path / "eval.csv", 20, 2)
     run, out = tmp_path / "run", tmp_path / "p.csv"
-    ended = jaxft(*finetune_words(run, task="regress", train=train, eval=held, epochs=6))
+    ended = jaxft(*finetune_words(run, task="regress", train=train, eval=held, epochs=6, lr=0.01))
     assert ended.code == 0, ended.err
     figures = evaluated(jaxft, run, held)
     errors = history(run, "mse")
     assert figures["step"] == min(errors, key=lambda step: (errors[step], step))
     assert figures["mse"] == pytest.approx(min(errors.values()))
-    assert figures["pearson"] > 0.5
+    assert figures["pearson"] > 0.8
     assert "Pearson correlation" in (run / "report.md").read_text()
     assert jaxft("predict", "--run", run, "--data", held, "--out", out).code == 0
     with out.open() as found, held.open() as true:
