@@ -9,15 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxft.adapt.layout import layout
 from jaxft.adapt.masked import MaskedRank
-from jaxft.errors import InputError, nearest
-from jaxft.trees import first_match, leaf_paths, map_with_path, select
+from jaxft.adapt.options import check_patterns, check_rank, check_rate, for_path, is_zero
+from jaxft.trees import leaf_paths, map_with_path, select
 from jaxft.types import Adaptation, Array, Choice, Delta, Frozen, Key, Params
 from jaxft.weights import is_structured, low_rank
-
-_DEFAULT_AXES = {2: "io", 4: "iiio"}
 
 
 def lora(
@@ -61,24 +59,21 @@ def lora(
         Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023.
     """
     columns = rank.largest if isinstance(rank, MaskedRank) else rank
-    for r in columns.values() if isinstance(columns, Mapping) else (columns,):
-        if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or r < 1:
-            raise InputError(f"lora expects a rank of at least 1, a whole number, but got {r!r}")
-    if isinstance(dropout, (int, float, np.number)) and not 0 <= dropout < 1:
-        raise InputError(f"lora expects a dropout rate in [0, 1), but got {dropout}")
+    check_rank(columns, "lora")
+    check_rate(dropout, "lora")
 
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
         mask = select(selector, params)
         chosen = [path for path, take in leaf_paths(mask).items() if take]
         for option, name in ((rank, "rank"), (alpha, "alpha"), (axes, "axes")):
-            _check_patterns(option, chosen, name)
+            check_patterns(option, chosen, name)
 
         def factors(path: str, leaf: Any, take: bool) -> dict[str, Array] | None:
             if not take:
                 return None
-            stack, inputs, outputs = _layout(path, leaf, axes)
-            r, bound = _for_path(columns, path, "rank"), 1 / math.sqrt(math.prod(inputs))
-            a = _columns(jax.random.fold_in(key, chosen.index(path)), (*stack, *inputs), r, bound)
+            stack, inputs, outputs = layout(path, leaf, axes, "lora")
+            r, bound = for_path(columns, path, "rank"), 1 / math.sqrt(math.prod(inputs))
+            a = uniform_columns(jax.random.fold_in(key, chosen.index(path)), (*stack, *inputs), r, bound)
             return {"a": a.astype(leaf.dtype), "b": jnp.zeros((*stack, r, *outputs), leaf.dtype)}
 
         return params, map_with_path(factors, params, mask)
@@ -92,14 +87,14 @@ def lora(
             a, r = factor["a"], factor["a"].shape[-1]
             if isinstance(rank, MaskedRank):
                 a, r = a * (jnp.arange(r) < rank.value).astype(a.dtype), rank.value
-            s = _for_path(alpha, path, "alpha") / (r**0.5 if rank_stabilized else r)
+            s = for_path(alpha, path, "alpha") / (r**0.5 if rank_stabilized else r)
             return low_rank(
                 leaf,
                 a,
                 factor["b"],
                 scale=s,
-                batch_axes=len(_layout(path, leaf, axes)[0]),
-                key=None if key is None or _is_zero(dropout) else jax.random.fold_in(key, next(count)),
+                batch_axes=len(layout(path, leaf, axes, "lora")[0]),
+                key=None if key is None or is_zero(dropout) else jax.random.fold_in(key, next(count)),
                 dropout=dropout,
             )
 
@@ -108,57 +103,7 @@ def lora(
     return Adaptation(init, bind)
 
 
-def _columns(key: Key, shape: tuple[int, ...], count: int, bound: float) -> Array:
+def uniform_columns(key: Key, shape: tuple[int, ...], count: int, bound: float) -> Array:
     """Uniform in ±bound, ``[*shape, count]``, each column from a key of its own."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
     return jax.vmap(lambda k: jax.random.uniform(k, shape, jnp.float32, -bound, bound), out_axes=-1)(keys)
-
-
-def _is_zero(rate: float | Array) -> bool:
-    return isinstance(rate, (int, float, np.number)) and bool(rate == 0)
-
-
-def _for_path(option: Any, path: str, name: str) -> Any:
-    if not isinstance(option, Mapping):
-        return option
-    pattern = first_match(option, path)
-    if pattern is None:
-        raise InputError(
-            f"no pattern of {name} matches the selected weight {path!r}; add a last pattern '**' for the rest"
-        )
-    return option[pattern]
-
-
-def _check_patterns(option: Any, chosen: list[str], name: str) -> None:
-    if isinstance(option, Mapping):
-        for pattern in option:
-            if not any(first_match([pattern], path) for path in chosen):
-                raise InputError(
-                    f"the pattern {pattern!r} of {name} matches none of the {len(chosen)} selected weights; "
-                    f"{nearest(pattern, chosen)}"
-                )
-
-
-def _layout(path: str, leaf: Any, axes: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Splits the shape of a weight into its stacked, input and output axes."""
-    pattern = first_match(axes, path) if isinstance(axes, Mapping) else None
-    letters = axes if isinstance(axes, str) else axes[pattern] if pattern else _DEFAULT_AXES.get(leaf.ndim)
-    shape = tuple(leaf.shape)
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        raise InputError(
-            f"lora expects floating-point weights, but {path!r} is {leaf.dtype}; leave it out of the selector"
-        )
-    if letters is None and leaf.ndim < 2:
-        raise InputError(f"lora expects matrices, but {path!r} has shape {list(shape)}; leave it out of the selector")
-    if letters is None:
-        raise InputError(
-            f"which of the axes of {path!r}, shape {list(shape)}, are inputs? Name each by a letter, "
-            f"b (stacked), i (input) or o (output), as in axes={{{path!r}: 'i{'o' * (leaf.ndim - 1)}'}}"
-        )
-    stack, inputs, outputs = (letters.count(letter) for letter in "bio")
-    if letters != "b" * stack + "i" * inputs + "o" * outputs or len(letters) != leaf.ndim or not inputs or not outputs:
-        raise InputError(
-            f"axes expects one letter an axis, stacked (b) before inputs (i) before outputs (o), "
-            f"but got {letters!r} for {path!r} of shape {list(shape)}"
-        )
-    return shape[:stack], shape[stack : stack + inputs], shape[stack + inputs :]

@@ -10,7 +10,7 @@ import jax
 
 from jaxft.trees import Row, Summary, leaf_paths
 from jaxft.types import Adaptation, Delta, Params, PyTree
-from jaxft.weights import LowRank, is_structured
+from jaxft.weights import Aligned, is_structured
 
 
 def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Summary:
@@ -47,7 +47,7 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         trained = sum(math.prod(part.shape) for part in ours.values())
         base = _base(leaf)
         added = sum(map(_bytes, ours.values())) if is_structured(leaf) else 0
-        role = f"low-rank {leaf.rank}" if isinstance(leaf, LowRank) else "trained" if ours else "frozen"
+        role = leaf.kind if is_structured(leaf) else "trained" if ours else "frozen"
         slots_of = sum(_bytes(slot) for name, slot in slot_leaves if name in ours)
         parameters = math.prod(leaf.shape)
         rows.append(Row(path, tuple(leaf.shape), role, parameters, trained, _bytes(base) + added, slots_of))
@@ -64,7 +64,7 @@ def _links(delta: Delta, params: Params, prefix: str = "") -> Iterator[tuple[str
 
 
 def _base(leaf: Any) -> Any:
-    while isinstance(leaf, LowRank):
+    while isinstance(leaf, Aligned):
         leaf = leaf.base
     return leaf
 

@@ -1,7 +1,9 @@
 """Structured weights: leaves of the params that keep their parts apart, and the rules by which they compute."""
 
-from jaxft.weights import control, moves, products
+from jaxft.weights import control, lookup, moves, products, scaled_products
+from jaxft.weights.aligned import Aligned
 from jaxft.weights.lowrank import LowRank, low_rank
+from jaxft.weights.scaled import Scaled, scaled
 from jaxft.weights.structured import (
     MissingRuleError,
     Structured,
@@ -14,17 +16,22 @@ from jaxft.weights.structured import (
 )
 
 __all__ = [
+    "Aligned",
     "LowRank",
     "MissingRuleError",
+    "Scaled",
     "Structured",
     "bind",
     "control",
     "is_structured",
     "lift",
+    "lookup",
     "low_rank",
     "materialise",
     "materialise_all",
     "moves",
     "products",
+    "scaled",
+    "scaled_products",
     "understands_structured",
 ]

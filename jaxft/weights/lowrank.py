@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +12,12 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.types import Array, Key
-from jaxft.weights.structured import Structured, materialise
+from jaxft.weights.aligned import Aligned
+from jaxft.weights.structured import materialise
 
 
-class LowRank(Structured):
-    """W + s·A·B. Each part has one axis for every axis of W, of size one where it does not depend on it.
-
-    So every operation that moves the axes of W (transposing, slicing a stack of layers, mapping) is the
-    same operation on the parts, and no bookkeeping says which axis is which.
+class LowRank(Aligned):
+    """W + s·A·B.
 
     Attributes:
         base: W, an array or another structured weight.
@@ -28,21 +28,30 @@ class LowRank(Structured):
         rate: the dropout rate, shaped as the key.
     """
 
-    base: Any
     a: Array
     b: Array
     scale: Array
     key: Key | None = None
     rate: Array | None = None
+    extra: ClassVar[Mapping[str, int]] = {"a": 1, "b": 1, "scale": 1, "key": 0, "rate": 0}
 
-    def aval(self) -> Any:
-        """Shape and dtype of W."""
-        return jax.core.ShapedArray(self.base.shape, self.base.dtype)
+    @property
+    def kind(self) -> str:
+        """What the weight is, in a word or two."""
+        return f"low-rank {self.rank}"
 
     @property
     def rank(self) -> int:
         """The rank r of A·B."""
         return self.a.shape[-1]
+
+    def cast(self, base: Any, dtype: Any) -> LowRank:
+        """The factors in another type; the scale stays in float32."""
+        return dataclasses.replace(self, base=base, a=self.a.astype(dtype), b=self.b.astype(dtype))
+
+    def rescale(self, base: Any, by_factor: Callable[[Array], Array]) -> LowRank:
+        """The branch is multiplied by its scale."""
+        return dataclasses.replace(self, base=base, scale=by_factor(self.scale))
 
     def scaled_b(self) -> Array:
         """B times the scale, in the dtype of B."""

@@ -1,9 +1,8 @@
-"""Operations that move, cut, cast or scale a low-rank weight and leave it low-rank."""
+"""Operations that move, cut, cast or scale a weight and leave it in its parts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,36 +11,24 @@ from jax import lax
 from jaxtyping import ArrayLike
 
 from jaxft.types import Array
-from jaxft.weights.lowrank import LowRank
+from jaxft.weights.aligned import Aligned
 from jaxft.weights.structured import Structured, bind
 
 
-def _move(w: LowRank, base: Any, move: Callable[[Array, int], Array]) -> LowRank:
-    """Applies ``move(part, extra)`` to every part beside the base; ``extra`` counts its axes behind those of W."""
-    return LowRank(
-        base=base,
-        a=move(w.a, 1),
-        b=move(w.b, 1),
-        scale=move(w.scale, 1),
-        key=None if w.key is None else move(w.key, 0),
-        rate=None if w.rate is None else move(w.rate, 0),
-    )
-
-
 @quax.register(lax.transpose_p)
-def _(w: LowRank, *, permutation: Any) -> Any:
+def _(w: Aligned, *, permutation: Any) -> Any:
     base = bind(lax.transpose_p, w.base, permutation=permutation)
-    return _move(w, base, lambda part, extra: part.transpose(*permutation, *range(w.ndim, w.ndim + extra)))
+    return w.move(base, lambda part, extra: part.transpose(*permutation, *range(w.ndim, w.ndim + extra)))
 
 
 @quax.register(lax.squeeze_p)
-def _(w: LowRank, *, dimensions: Any) -> Any:
+def _(w: Aligned, *, dimensions: Any) -> Any:
     base = bind(lax.squeeze_p, w.base, dimensions=dimensions)
-    return _move(w, base, lambda part, extra: jnp.squeeze(part, dimensions))
+    return w.move(base, lambda part, extra: jnp.squeeze(part, dimensions))
 
 
 @quax.register(lax.slice_p)
-def _(w: LowRank, *, start_indices: Any, limit_indices: Any, strides: Any) -> Any:
+def _(w: Aligned, *, start_indices: Any, limit_indices: Any, strides: Any) -> Any:
     base = bind(lax.slice_p, w.base, start_indices=start_indices, limit_indices=limit_indices, strides=strides)
     cuts = [
         slice(start, limit, stride)
@@ -51,11 +38,11 @@ def _(w: LowRank, *, start_indices: Any, limit_indices: Any, strides: Any) -> An
     def move(part: Array, extra: int) -> Array:
         return part[tuple(cut if part.shape[i] == w.shape[i] else slice(None) for i, cut in enumerate(cuts))]
 
-    return _move(w, base, move)
+    return w.move(base, move)
 
 
 @quax.register(lax.dynamic_slice_p)
-def _(w: LowRank, *indices: ArrayLike, slice_sizes: Any) -> Any:
+def _(w: Aligned, *indices: ArrayLike, slice_sizes: Any) -> Any:
     base = bind(lax.dynamic_slice_p, w.base, *indices, slice_sizes=slice_sizes)
 
     def move(part: Array, extra: int) -> Array:
@@ -64,11 +51,11 @@ def _(w: LowRank, *indices: ArrayLike, slice_sizes: Any) -> Any:
         sizes = [size if full[i] else 1 for i, size in enumerate(slice_sizes)]
         return lax.dynamic_slice(part, (*starts, *(0,) * extra), (*sizes, *part.shape[w.ndim :]))
 
-    return _move(w, base, move)
+    return w.move(base, move)
 
 
 @quax.register(lax.broadcast_in_dim_p)
-def _(w: LowRank, *, shape: Any, broadcast_dimensions: Any, sharding: Any) -> Any:
+def _(w: Aligned, *, shape: Any, broadcast_dimensions: Any, sharding: Any) -> Any:
     if math.prod(shape) != w.size:
         params = {"shape": shape, "broadcast_dimensions": broadcast_dimensions, "sharding": sharding}
         return Structured.default(lax.broadcast_in_dim_p, (w,), params)
@@ -92,9 +79,9 @@ def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int],
 
 
 @quax.register(lax.reshape_p)
-def _(w: LowRank, *, new_sizes: Any, dimensions: Any, sharding: Any) -> Any:
+def _(w: Aligned, *, new_sizes: Any, dimensions: Any, sharding: Any) -> Any:
     params = {"new_sizes": new_sizes, "dimensions": dimensions, "sharding": sharding}
-    parts = [w.a, w.b, w.scale, *(part for part in (w.key, w.rate) if part is not None)]
+    parts = w.parts().values()
     groups = _groups(w.shape, tuple(new_sizes)) if w.size and dimensions is None else []
 
     def sizes(part: Array) -> list[int] | None:
@@ -111,40 +98,42 @@ def _(w: LowRank, *, new_sizes: Any, dimensions: Any, sharding: Any) -> Any:
     if not groups or any(sizes(part) is None for part in parts):
         return Structured.default(lax.reshape_p, (w,), params)
     base = bind(lax.reshape_p, w.base, **params)
-    return _move(w, base, lambda part, extra: part.reshape(*(sizes(part) or ()), *part.shape[w.ndim :]))
+    return w.move(base, lambda part, extra: part.reshape(*(sizes(part) or ()), *part.shape[w.ndim :]))
 
 
 @quax.register(lax.convert_element_type_p)
-def _(w: LowRank, *, new_dtype: Any, **params: Any) -> Any:
+def _(w: Aligned, *, new_dtype: Any, **params: Any) -> Any:
     if not jnp.issubdtype(new_dtype, jnp.floating):
         return Structured.default(lax.convert_element_type_p, (w,), {"new_dtype": new_dtype, **params})
     base = bind(lax.convert_element_type_p, w.base, new_dtype=new_dtype, **params)
-    return LowRank(base, w.a.astype(new_dtype), w.b.astype(new_dtype), w.scale, w.key, w.rate)
+    return w.cast(base, new_dtype)
 
 
-def _scaled(primitive: Any, w: LowRank, factor: Any, params: dict[str, Any]) -> Any:
+def _times(primitive: Any, w: Aligned, factor: Any, params: dict[str, Any]) -> Any:
     if jnp.size(factor) != 1 or jnp.ndim(factor) > w.ndim:
         return Structured.default(primitive, (w, factor), params)
-    scale = primitive.bind(w.scale, jnp.broadcast_to(jnp.asarray(factor, w.scale.dtype).reshape(()), w.scale.shape))
-    base = bind(primitive, w.base, factor)
-    return LowRank(base, w.a, w.b, scale, w.key, w.rate)
+
+    def by_factor(scale: Array) -> Array:
+        return primitive.bind(scale, jnp.broadcast_to(jnp.asarray(factor, scale.dtype).reshape(()), scale.shape))
+
+    return w.rescale(bind(primitive, w.base, factor), by_factor)
 
 
 @quax.register(lax.mul_p)
-def _(w: LowRank, factor: ArrayLike, **params: Any) -> Any:
-    return _scaled(lax.mul_p, w, factor, params)
+def _(w: Aligned, factor: ArrayLike, **params: Any) -> Any:
+    return _times(lax.mul_p, w, factor, params)
 
 
 @quax.register(lax.mul_p)
-def _(factor: ArrayLike, w: LowRank, **params: Any) -> Any:
-    return _scaled(lax.mul_p, w, factor, params)
+def _(factor: ArrayLike, w: Aligned, **params: Any) -> Any:
+    return _times(lax.mul_p, w, factor, params)
 
 
 @quax.register(lax.div_p)
-def _(w: LowRank, divisor: ArrayLike, **params: Any) -> Any:
-    return _scaled(lax.div_p, w, divisor, params)
+def _(w: Aligned, divisor: ArrayLike, **params: Any) -> Any:
+    return _times(lax.div_p, w, divisor, params)
 
 
 @quax.register(lax.neg_p)
-def _(w: LowRank) -> Any:
-    return LowRank(bind(lax.neg_p, w.base), w.a, w.b, -w.scale, w.key, w.rate)
+def _(w: Aligned) -> Any:
+    return w.rescale(bind(lax.neg_p, w.base), jnp.negative)

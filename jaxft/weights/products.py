@@ -1,4 +1,4 @@
-"""How a low-rank weight multiplies: x·W + s (x·A)·B, for products, convolutions and table look-ups."""
+"""How a low-rank weight multiplies: x·W + s (x·A)·B, in matrix products and convolutions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxft.weights.lowrank import LowRank
 from jaxft.weights.structured import Structured, bind, is_structured, lift
 
 
-def _factor(part: Array, shape: tuple[int, ...]) -> tuple[Array, list[int]]:
+def kept_axes(part: Array, shape: tuple[int, ...]) -> tuple[Array, list[int]]:
     """Drops the axes a factor does not depend on; returns it with the names (numbers) of those it keeps."""
     kept = [axis for axis, size in enumerate(shape) if part.shape[axis] == size]
     return part.reshape(*(part.shape[axis] for axis in kept), part.shape[-1]), [*kept, len(shape)]
@@ -35,8 +35,8 @@ def _dropped(x: Any, w: LowRank) -> Any:
 
 def _branch(x: Any, x_axes: list[int], w: LowRank, contracted: set[int], out_axes: list[int], options: Any) -> Array:
     """Contracts x with A and B one after the other, the factor on the contracted side first."""
-    first, first_axes = _factor(w.a, w.shape)
-    second, second_axes = _factor(w.scaled_b(), w.shape)
+    first, first_axes = kept_axes(w.a, w.shape)
+    second, second_axes = kept_axes(w.scaled_b(), w.shape)
     if contracted & set(second_axes) and not contracted & set(first_axes):
         first, first_axes, second, second_axes = second, second_axes, first, first_axes
     needed = {*second_axes, *out_axes}
@@ -83,7 +83,7 @@ def _(lhs: LowRank, rhs: ArrayLike, *, dimension_numbers: Any, **params: Any) ->
 @quax.register(lax.conv_general_dilated_p)
 def _(lhs: ArrayLike, rhs: LowRank, *, dimension_numbers: Any, **params: Any) -> Any:
     out_axis, out_feature = dimension_numbers.rhs_spec[0], dimension_numbers.out_spec[1]
-    factor, axes = _factor(rhs.scaled_b(), rhs.shape)
+    factor, axes = kept_axes(rhs.scaled_b(), rhs.shape)
     crossed = rhs.a.shape[out_axis] > 1 or any(rhs.shape[axis] > 1 for axis in axes[:-1] if axis != out_axis)
     if params["feature_group_count"] != 1 or params["batch_group_count"] != 1 or crossed:
         return Structured.default(
@@ -98,47 +98,3 @@ def _(lhs: ArrayLike, rhs: LowRank, *, dimension_numbers: Any, **params: Any) ->
         out_feature,
     )
     return base + branch.astype(base.dtype)
-
-
-@quax.register(lax.gather_p)
-def _(operand: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_sizes: Any, **params: Any) -> Any:
-    collapsed, shape = dimension_numbers.collapsed_slice_dims, operand.shape
-    whole = all(size == shape[axis] for axis, size in enumerate(slice_sizes) if axis not in collapsed)
-    if len(collapsed) != 1 or collapsed != dimension_numbers.start_index_map or not whole:
-        everything = {"dimension_numbers": dimension_numbers, "slice_sizes": slice_sizes, **params}
-        return Structured.default(lax.gather_p, (operand, indices), everything)
-    (axis,) = collapsed
-    base = bind(
-        lax.gather_p, operand.base, indices, dimension_numbers=dimension_numbers, slice_sizes=slice_sizes, **params
-    )
-
-    def rows(part: Array) -> Array:
-        """Looks the indices up in a part, or keeps a part that does not depend on the axis, in the result's axes."""
-        if part.shape[axis] != shape[axis]:
-            offsets = iter(size for i, size in enumerate(part.shape[: len(shape)]) if i != axis)
-            places = [next(offsets) if i in dimension_numbers.offset_dims else 1 for i in range(base.ndim)]
-            return part.reshape(*places, *part.shape[len(shape) :])
-        numbers = dimension_numbers._replace(
-            offset_dims=(*dimension_numbers.offset_dims, *range(base.ndim, base.ndim + part.ndim - len(shape)))
-        )
-        sizes = tuple(1 if i == axis else size for i, size in enumerate(part.shape))
-        # Out of range the base has its fill value already, to which the branch must add nothing.
-        options = {**params, "fill_value": 0}
-        return lax.gather_p.bind(part, indices, dimension_numbers=numbers, slice_sizes=sizes, **options)
-
-    a_elsewhere = any(size > 1 for i, size in enumerate(operand.a.shape[:-1]) if i != axis)
-    if operand.a.shape[axis] == shape[axis] == operand.b.shape[axis] and (shape[axis] > 1 or a_elsewhere):
-        key = None if operand.key is None else jnp.take(operand.key, jnp.ravel(indices)[0], axis=axis)
-        rate = None if operand.rate is None else jnp.take(operand.rate, jnp.ravel(indices)[0], axis=axis)
-        ones = [1] * base.ndim
-        return LowRank(
-            base=base,
-            a=rows(operand.a),
-            b=rows(operand.b),
-            scale=rows(operand.scale),
-            key=None if key is None else key.reshape(-1)[:1].reshape(ones),
-            rate=None if rate is None else rate.reshape(-1)[:1].reshape(ones),
-        )
-    a, a_axes = _factor(rows(operand.a), base.shape)
-    b, b_axes = _factor(rows(operand.scaled_b()), base.shape)
-    return base + jnp.einsum(a, a_axes, b, b_axes, list(range(base.ndim))).astype(base.dtype)

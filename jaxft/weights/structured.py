@@ -23,6 +23,11 @@ class MissingRuleError(TypeError):
 class Structured(quax.ArrayValue):
     """A weight kept in parts. Sub-classes add parts, an ``aval``, ``materialise`` and rules for primitives."""
 
+    @property
+    def kind(self) -> str:
+        """What the weight is, in a word or two."""
+        return type(self).__name__
+
     @staticmethod
     def default(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> Any:
         """Refuses, by name, whatever has no rule: materialising in silence would undo the saving."""
