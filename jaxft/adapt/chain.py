@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxft.adapt.kept import Kept, open_kept
 from jaxft.errors import InputError
 from jaxft.trees import leaf_paths
 from jaxft.types import Adaptation, Delta, Frozen, Key, Params
@@ -37,17 +38,20 @@ def chain(*adaptations: Adaptation) -> Adaptation:
 
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
         _check_overlap(adaptations, key, params)
-        frozen, deltas = params, []
+        rest, extras, deltas = params, [], []
         for index, adaptation in enumerate(adaptations):
-            frozen, delta = adaptation.init(jax.random.fold_in(key, index), frozen)
+            frozen, delta = adaptation.init(jax.random.fold_in(key, index), rest)
+            rest, extra = open_kept(frozen)
+            extras.append(extra)
             deltas.append(delta)
-        return frozen, tuple(deltas)
+        return (Kept(rest, tuple(extras)) if jax.tree.leaves(extras) else rest), tuple(deltas)
 
     def bind(frozen: Frozen, delta: Delta, *, key: Key | None = None) -> Params:
-        params = frozen
+        params, extras = open_kept(frozen)
         for index in reversed(range(len(adaptations))):
             link_key = None if key is None else jax.random.fold_in(key, index)
-            params = adaptations[index].bind(params, delta[index], key=link_key)
+            link = Kept(params, extras[index]) if extras and jax.tree.leaves(extras[index]) else params
+            params = adaptations[index].bind(link, delta[index], key=link_key)
         return params
 
     return Adaptation(init, bind)
@@ -75,8 +79,8 @@ def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
         return frozen, adaptation.bind(frozen, delta)
 
     frozen, adapted = jax.eval_shape(bound, key, params)
-    left = leaf_paths(frozen, is_leaf=is_structured)
-    uses = {path: "trained" for path in leaf_paths(params) if path not in left}
+    left = leaf_paths(open_kept(frozen).params, is_leaf=is_structured)
+    uses = {path: "trained" for path in leaf_paths(params, is_leaf=is_structured) if path not in left}
     for path, leaf in leaf_paths(adapted, is_leaf=is_structured).items():
         if is_structured(leaf):
             uses[path] = f"made a {type(leaf).__name__} weight"

@@ -76,7 +76,7 @@ def lora(
             a = uniform_columns(jax.random.fold_in(key, chosen.index(path)), (*stack, *inputs), r, bound)
             return {"a": a.astype(leaf.dtype), "b": jnp.zeros((*stack, r, *outputs), leaf.dtype)}
 
-        return params, map_with_path(factors, params, mask)
+        return params, map_with_path(factors, params, mask, is_leaf=is_structured)
 
     def bind(frozen: Frozen, delta: Delta, *, key: Key | None = None) -> Params:
         count = iter(range(len(leaf_paths(delta))))

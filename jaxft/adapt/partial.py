@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.trees import everything, join, partition, select
 from jaxft.types import Adaptation, Choice, Delta, Frozen, Key, Mask, Params
+from jaxft.weights import is_structured
 
 
 def tune(selector: Choice) -> Adaptation:
@@ -15,7 +18,8 @@ def tune(selector: Choice) -> Adaptation:
 
     params = join(delta, frozen)
 
-    The frozen leaves are not differentiated and have no optimizer slot. Integer leaves are never trained.
+    The frozen leaves are not differentiated and have no optimizer slot. Integer leaves and weights kept in parts
+    are never trained.
 
     Args:
         selector: a glob such as ``"head/**"``, or any function from params to a mask.
@@ -76,7 +80,11 @@ def full() -> Adaptation:
 
 
 def _divide(params: Params, mask: Mask, name: str) -> tuple[Frozen, Delta]:
-    trained = jax.tree.map(lambda leaf, take: take and jnp.issubdtype(leaf.dtype, jnp.inexact), params, mask)
+
+    def learns(leaf: Any, take: bool) -> bool:
+        return take and not is_structured(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+    trained = jax.tree.map(learns, params, mask, is_leaf=is_structured)
     if not any(jax.tree.leaves(trained)):
         raise InputError(f"{name} leaves no floating-point leaf to train; select at least one")
     delta, frozen = partition(params, trained)

@@ -28,6 +28,11 @@ def path_string(entries: tuple[Any, ...]) -> str:
     return "/".join(map(_name, entries))
 
 
+def is_array(node: Any) -> bool:
+    """Whether a node of the params is one leaf: an array, a shape that stands for one, or a weight kept in parts."""
+    return hasattr(node, "shape") and hasattr(node, "dtype")
+
+
 def leaf_paths(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Returns every leaf under its path, in the order of ``jax.tree.leaves``.
 

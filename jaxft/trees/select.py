@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxft.errors import InputError, nearest
-from jaxft.trees.paths import leaf_paths, map_with_path
+from jaxft.trees.paths import is_array, leaf_paths, map_with_path
 from jaxft.types import Choice, Mask, Params, Selector
 
 
@@ -28,7 +28,7 @@ class Selection:
     def __call__(self, params: Params) -> Mask:
         mask = self._mask(params)
         if not any(jax.tree.leaves(mask)):
-            raise InputError(f"the selector {self._description} selects none of the {len(leaf_paths(params))} leaves")
+            raise InputError(f"the selector {self._description} selects none of the {_count(params)} leaves")
         return mask
 
     def __or__(self, other: Choice) -> Selection:
@@ -144,18 +144,24 @@ def glob(*patterns: str) -> Selection:
     compiled = [(plain, pattern_regex(plain)) for pattern in patterns for plain in _without_braces(pattern)]
 
     def mask(params: Params) -> Mask:
-        paths = leaf_paths(params)
+        paths = leaf_paths(params, is_leaf=is_array)
         for pattern, regex in compiled:
             if not any(map(regex.fullmatch, paths)):
                 raise InputError(
                     f"the pattern {pattern!r} matches none of the {len(paths)} leaves; {nearest(pattern, paths)}"
                 )
-        return map_with_path(lambda path, _: any(regex.fullmatch(path) for _, regex in compiled), params)
+        return map_with_path(
+            lambda path, _: any(regex.fullmatch(path) for _, regex in compiled), params, is_leaf=is_array
+        )
 
     return Selection(mask, "glob(" + ", ".join(map(repr, patterns)) + ")")
 
 
-everything = Selection(lambda params: jax.tree.map(lambda _: True, params), "everything")
+everything = Selection(lambda params: jax.tree.map(lambda _: True, params, is_leaf=is_array), "everything")
+
+
+def _count(params: Params) -> int:
+    return len(jax.tree.leaves(params, is_leaf=is_array))
 
 
 def as_selector(selector: Choice) -> Selector:
@@ -176,7 +182,7 @@ def select(selector: Choice, params: Params) -> Mask:
     """
     mask: Any = as_selector(selector)(params)
     structure: Any = jax.tree.structure(mask)
-    if structure != jax.tree.structure(params):
+    if structure != jax.tree.structure(params, is_leaf=is_array):
         raise InputError(
             f"the selector {selector!r} must return a tree of bools with the structure of the params, "
             f"but returned {structure}"
@@ -185,5 +191,5 @@ def select(selector: Choice, params: Params) -> Mask:
         if not isinstance(value, bool):
             raise InputError(f"the selector {selector!r} must return bools, but returned {value!r} at {path!r}")
     if not any(jax.tree.leaves(mask)):
-        raise InputError(f"the selector {selector!r} selects none of the {len(leaf_paths(params))} leaves")
+        raise InputError(f"the selector {selector!r} selects none of the {_count(params)} leaves")
     return mask

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxft.errors import InputError
-from jaxft.trees.paths import map_with_path
+from jaxft.trees.paths import is_array, map_with_path
 from jaxft.trees.select import select
 from jaxft.types import Choice, Params, PyTree
 
@@ -37,8 +37,8 @@ def split(params: Params, selector: Choice) -> tuple[PyTree, PyTree]:
 
 def partition(params: Params, mask: PyTree) -> tuple[PyTree, PyTree]:
     """Splits params by a mask that is at hand already."""
-    chosen = jax.tree.map(lambda leaf, take: leaf if take else None, params, mask)
-    rest = jax.tree.map(lambda leaf, take: None if take else leaf, params, mask)
+    chosen = jax.tree.map(lambda leaf, take: leaf if take else None, params, mask, is_leaf=is_array)
+    rest = jax.tree.map(lambda leaf, take: None if take else leaf, params, mask, is_leaf=is_array)
     return chosen, rest
 
 
