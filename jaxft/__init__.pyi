@@ -15,6 +15,7 @@ from .errors import InputError as InputError
 from .generation import complete as complete
 from .generation import generate as generate
 from .generation import reply as reply
+from .models import describe_model as describe_model
 from .models import extend_vocabulary as extend_vocabulary
 from .models import from_nnx as from_nnx
 from .models import load_model as load_model
@@ -40,6 +41,7 @@ from .study import run_study as run_study
 from .study import search as search
 from .study import uniform as uniform
 from .train import adamw as adamw
+from .train import cost as cost
 from .train import data_parallel as data_parallel
 from .train import enable_compile_cache as enable_compile_cache
 from .train import evaluate as evaluate
@@ -51,6 +53,7 @@ from .train import make_step as make_step
 from .train import predict as predict
 from .train import save_adapter as save_adapter
 from .train import token_losses as token_losses
+from .train import tpu_topology as tpu_topology
 from .train import warmup_linear as warmup_linear
 from .trees import everything as everything
 from .trees import fingerprint as fingerprint

@@ -12,7 +12,7 @@ from jaxft.cli.places import check_new_directory
 if TYPE_CHECKING:
     from jaxft.cli.rebuild import Trained
 
-_ROWS, _TOKEN_ROWS = 64, 4
+_ROWS, _TOKEN_ROWS, _TOKENS = 64, 4, 48
 
 
 def export(
@@ -88,7 +88,10 @@ def write_merged(out: Path, trained: Trained) -> Moved:
     save_model(recipe.model._replace(params=params), out)
     merged = load_model(out, task=record.task.model_task, dtype=record.configuration["dtype"])
     rows = _ROWS if record.labels else _TOKEN_ROWS
-    batch = record.task.example(recipe.model, record.configuration, rows)
+    told = dict(record.configuration)
+    if "max_length" in told:
+        told["max_length"] = min(_TOKENS, told["max_length"])
+    batch = record.task.example(recipe.model, told, rows)
     before = predict(recipe.model.apply, trained.params, [batch])
     after = predict(merged.apply, merged.params, [batch])
     changed = before.argmax(-1) != after.argmax(-1)

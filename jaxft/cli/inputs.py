@@ -79,6 +79,6 @@ def random_tokens(model: Model, configuration: Mapping[str, Any], rows: int) -> 
     import numpy as np
 
     ids = np.random.default_rng(0).integers(
-        0, model.config.vocab_size, (rows, min(48, configuration["max_length"])), dtype=np.int32
+        0, model.config.vocab_size, (rows, configuration["max_length"]), dtype=np.int32
     )
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "mask": np.ones(rows, bool)}

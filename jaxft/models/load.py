@@ -21,7 +21,7 @@ from jaxft.models.family import config_from_hf, fits_head, saved_labels, saved_p
 from jaxft.models.hub import match, write
 from jaxft.models.inputs import check_inputs
 from jaxft.models.preprocessing import read_preprocessing
-from jaxft.models.pretrained import find_pretrained
+from jaxft.models.pretrained import Pretrained, find_pretrained
 from jaxft.models.sentence import sentence_pooling
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
@@ -78,13 +78,9 @@ def load_model(
         (2, 2)
     """
     found = find_pretrained(source)
-    raw = found.raw
-    family = family_of(raw)
-    if pooling is None and task in WHOLE and saved_pooling(family, raw) is None:
-        pooling = sentence_pooling(found.path)
-    config = config_from_hf(family, raw, Request(task, num_labels, labels, pooling))
-    config = _with_stats(read_preprocessing(found.path, config), update_stats)
-    config = replace(_with_dropout(config, dropout), dtype=float_type(dtype).name)
+    config = _configured(found, Request(task, num_labels, labels, pooling), dtype)
+    config = _with_dropout(_with_stats(config, update_stats), dropout)
+    raw, family = found.raw, FAMILIES[config.family]
     arrays = match(
         entries(config),
         found.arrays(family),
@@ -94,6 +90,54 @@ def load_model(
     )
     params = build_params(config, _in_order(arrays, saved_labels(raw), config.labels), seed)
     return Model(build_apply(config, remat), params, config, found.tokenizer(config))
+
+
+def describe_model(
+    source: str | os.PathLike[str],
+    *,
+    task: str,
+    num_labels: int | None = None,
+    dtype: Any = None,
+    pooling: str | None = None,
+    remat: bool = False,
+) -> Model:
+    """A pretrained model with shapes in place of its weights, which are not read.
+
+    Args:
+        source: as of :func:`load_model`.
+        task: likewise, and so for the others.
+        num_labels: outputs of the head.
+        dtype: type of computation.
+        pooling: what the head reads.
+        remat: recompute each layer in the backward pass.
+
+    Raises:
+        InputError: an unknown source, unsupported files, or a request that contradicts them.
+
+    Example:
+        >>> model = describe_model("minilm", task="classify", num_labels=2)
+        >>> model.params["head"]["kernel"].shape
+        (384, 2)
+    """
+    found = find_pretrained(source)
+    config = _configured(found, Request(task, num_labels, None, pooling), dtype)
+    params: dict[str, Any] = {}
+    for entry in entries(config):
+        *parents, name = entry.path.split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = jax.ShapeDtypeStruct(entry.shape, jnp.float32)
+    return Model(build_apply(config, remat), params, config, found.tokenizer(config))
+
+
+def _configured(found: Pretrained, request: Request, dtype: Any) -> ModelConfig:
+    """The configuration of a source for what is asked of it."""
+    family = family_of(found.raw)
+    if request.pooling is None and request.task in WHOLE and saved_pooling(family, found.raw) is None:
+        request = request._replace(pooling=sentence_pooling(found.path))
+    config = read_preprocessing(found.path, config_from_hf(family, found.raw, request))
+    return replace(config, dtype=float_type(dtype).name)
 
 
 def save_model(model: Model, directory: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from jaxft.train.checkpoint import Checkpointer, Restored, restore
 from jaxft.train.compile_cache import enable_compile_cache
+from jaxft.train.costs import Cost, cost
 from jaxft.train.evaluate import evaluate, predict
 from jaxft.train.loop import FitResult, fit
 from jaxft.train.optimise import adamw, decayed, warmup_linear
@@ -11,17 +12,21 @@ from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_m
 from jaxft.train.step import make_step
 from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
 from jaxft.train.token_losses import TokenLosses, label_losses, token_losses
+from jaxft.train.topology import Topology, tpu_topology
 
 __all__ = [
     "Checkpointer",
+    "Cost",
     "FitResult",
     "Interrupted",
     "NonFiniteLoss",
     "Placement",
     "Restored",
     "TokenLosses",
+    "Topology",
     "TrainingStopped",
     "adamw",
+    "cost",
     "data_parallel",
     "decayed",
     "enable_compile_cache",
@@ -39,5 +44,6 @@ __all__ = [
     "shard_batch",
     "shardings",
     "token_losses",
+    "tpu_topology",
     "warmup_linear",
 ]

@@ -155,11 +155,11 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def shard_batch(batch: Batch, placement: Placement) -> Batch:
-    """Splits the rows of every array of a batch, nested views too, over all devices.
+def batch_shardings(batch: Batch, placement: Placement) -> PyTree:
+    """Returns the sharding of every array of a batch, nested views too: the rows split over all devices.
 
     Args:
-        batch: arrays ``[rows, …]``, the whole batch on every process.
+        batch: arrays ``[rows, …]`` or their shapes.
         placement: the mesh; the rules play no part.
 
     Raises:
@@ -168,17 +168,31 @@ def shard_batch(batch: Batch, placement: Placement) -> Batch:
     mesh = placement.mesh
     parts = math.prod(mesh.shape.values())
 
-    def put(path: str, value: Any) -> jax.Array:
-        array = np.asarray(value)
-        if array.ndim == 0:
-            sharding = NamedSharding(mesh, PartitionSpec())
-        elif array.shape[0] % parts:
+    def sharding(path: str, leaf: Any) -> NamedSharding:
+        shape = np.shape(leaf)
+        if shape and shape[0] % parts:
             raise InputError(
-                f"the {array.shape[0]} rows of {path!r} cannot be split over {parts} devices: "
+                f"the {shape[0]} rows of {path!r} cannot be split over {parts} devices: "
                 f"choose a batch size that {parts} divides"
             )
-        else:
-            sharding = NamedSharding(mesh, PartitionSpec(tuple(mesh.shape)))
+        return NamedSharding(mesh, PartitionSpec(tuple(mesh.shape)) if shape else PartitionSpec())
+
+    return map_with_path(sharding, batch)
+
+
+def shard_batch(batch: Batch, placement: Placement) -> Batch:
+    """Splits the rows of every array of a batch over all devices, as :func:`batch_shardings` says.
+
+    Args:
+        batch: arrays ``[rows, …]``, the whole batch on every process.
+        placement: the mesh; the rules play no part.
+
+    Raises:
+        InputError: the rows cannot be split evenly.
+    """
+
+    def put(value: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(value)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return map_with_path(put, batch)
+    return jax.tree.map(put, dict(batch), batch_shardings(batch, placement))
