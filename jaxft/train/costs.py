@@ -48,8 +48,8 @@ def cost(step: Step, params: Params, batch: Batch, *, placement: Placement | Non
             process if None. Paths begin with "frozen/" and "state/".
 
     Raises:
-        InputError: what ``step.init`` refuses, rows that cannot be split over the devices, or a compiler that does not say
-            what memory a program takes.
+        InputError: what ``step.init`` refuses, rows that cannot be split over the devices, or a compiler that does not
+            say what memory a program takes.
 
     Example:
         >>> import jax.numpy as jnp, optax
