@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench parity docs constraints clean
+.PHONY: help setup demo test test-all test-topology check format bench parity docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,11 @@ test: $(READY) ## the tests, without the slow ones
 
 test-all: $(READY) ## all tests
 	$(BIN)/python -m pytest -n 2
+
+test-topology: $(READY) ## the tests that compile for TPUs, with libtpu beside .venv
+	@test -d build/libtpu/libtpu || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--constraint constraints.txt --target build/libtpu libtpu
+	PYTHONPATH=build/libtpu $(BIN)/python -m pytest -m topology tests/train/test_cost.py tests/cli/test_cost.py
 
 check: $(READY) ## formatting, lint, types, floors
 	$(BIN)/ruff format --check .

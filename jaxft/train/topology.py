@@ -48,9 +48,12 @@ def tpu_topology(name: str) -> Topology:
     Raises:
         InputError: libtpu is not installed, or knows no such slice.
 
+    Where libtpu is installed, every JAX program looks for a TPU first: ``JAX_PLATFORMS=cpu`` spares it the search.
+
     Example:
-        >>> tpu_topology("v5e:2x2").kind
-        'TPU v5 lite'
+        >>> tpu_topology("v5e")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: a TPU topology is a version and a shape such as v5e:4x4 or v4:2x2x2; got 'v5e'
     """
     found = re.fullmatch(r"\w+:(\d+(?:x\d+)*)", name)
     if found is None:

@@ -13,7 +13,11 @@ import pytest
 import jaxft as ft
 
 DIM, HIDDEN, CLASSES, ROWS, RANK = 64, 128, 4, 32, 2
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is for Linux alone")
+
+
+def needs_libtpu(test: Any) -> Any:
+    reason = "libtpu is not installed: run make test-topology"
+    return pytest.mark.topology(pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason=reason)(test))
 
 
 def net(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
