@@ -56,7 +56,7 @@ def family_of(raw: Mapping[str, Any]) -> Family:
         InputError: it names none that is supported; those are listed.
     """
     name = raw.get("model_type")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise InputError(
             f"expected a config.json whose model_type is one of {', '.join(FAMILIES)}; got {name!r} "
             f"({nearest(str(name), FAMILIES)})"

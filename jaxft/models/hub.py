@@ -54,6 +54,8 @@ def resolve(source: str | os.PathLike[str]) -> Path:
         return path
     if path.is_file():
         raise InputError(f"expected a model directory; {path} is a file: name the directory it is in")
+    if path.suffix == GGUF:
+        raise InputError(f"there is no GGUF file {path}")
     models = [asset for asset, held in ASSETS.items() if any(map(_is_weights, held.members))]
     if isinstance(source, Path) or not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise InputError(
@@ -108,9 +110,9 @@ def weight_files(directory: Path) -> list[Path]:
     if (directory / INDEX).is_file():
         try:
             shards = sorted(set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+            missing = [shard for shard in shards if Path(shard).name != shard or not (directory / shard).is_file()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{directory / INDEX} is not a safetensors index ({error!r}): fetch it again") from error
-        missing = [shard for shard in shards if Path(shard).name != shard or not (directory / shard).is_file()]
         if missing:
             raise InputError(f"{INDEX} names files that are not in {directory}: {', '.join(missing)}; fetch them again")
         return [directory / shard for shard in shards]
@@ -267,11 +269,19 @@ def _has_vocabulary(directory: Path) -> bool:
 
 
 def check_vocabulary(tokenizer: Any, config: ModelConfig, source: Path) -> None:
-    """Refuses a tokenizer some of whose ids would have no embedding."""
-    if isinstance(config, TextConfig) and len(tokenizer) > config.vocab_size:
+    """Refuses a tokenizer some of whose ids would have no embedding: too many, or numbered with gaps."""
+    if not isinstance(config, TextConfig):
+        return
+    if len(tokenizer) > config.vocab_size:
         raise InputError(
             f"the tokenizer in {source} has {len(tokenizer)} tokens but the model embeds {config.vocab_size}: "
             "they do not belong together"
+        )
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1], default=("", -1))
+    if largest >= config.vocab_size:
+        raise InputError(
+            f"the tokenizer in {source} gives {token!r} the id {largest} but the model embeds the ids from 0 to "
+            f"{config.vocab_size - 1}: they do not belong together"
         )
 
 

@@ -65,6 +65,14 @@ def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch):
         load_model("owner/name", task="features")
 
 
+def test_a_gguf_file_that_is_not_there_is_no_hub_id(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **_: pytest.fail(f"asked the hub for {name}")
+    )
+    with pytest.raises(InputError, match=r"there is no GGUF file models/nothing\.gguf"):
+        load_model("models/nothing.gguf", task="lm")
+
+
 def test_a_name_the_hub_does_not_allow():
     with pytest.raises(InputError, match=r"'owner/name\.git' is no asset, no directory, and no name the hub allows"):
         load_model("owner/name.git", task="features")

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from jaxft.errors import InputError
 from jaxft.models import load_model, save_model
@@ -127,6 +129,13 @@ def test_a_shard_outside_the_directory_is_refused(directory: Path):
     index = {"weight_map": {"x": "../elsewhere.safetensors"}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"\.\./elsewhere"):
+        load_model(directory, task="classify")
+
+
+def test_an_index_that_names_no_files_is_refused(directory: Path):
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": 3}}))
+    with pytest.raises(InputError, match="is not a safetensors index"):
         load_model(directory, task="classify")
 
 
@@ -283,6 +292,7 @@ def test_a_config_that_cannot_be_read(directory: Path, text: str | None, message
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"model_type": ["bert"]}, r"model_type is one of bert, .*; got \['bert'\]"),
         ({"model_type": "robberta"}, "model_type is one of bert, .*; got 'robberta' .*nearest: roberta"),
         ({"position_embedding_type": "relative_key"}, "absolute position embeddings"),
         ({"is_decoder": True}, "decoder"),
@@ -349,6 +359,13 @@ def test_a_tokenizer_of_another_model(directory: Path):
     minilm = load_model("minilm", task="features").tokenizer
     minilm.save_pretrained(directory)
     with pytest.raises(InputError, match="30522 tokens but the model embeds 97"):
+        load_model(directory, task="classify")
+
+
+def test_a_tokenizer_with_ids_beyond_the_embedding(directory: Path):
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "film": 96, "fine": 97}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(directory)
+    with pytest.raises(InputError, match="gives 'fine' the id 97 but the model embeds the ids from 0 to 96"):
         load_model(directory, task="classify")
 
 

@@ -89,6 +89,24 @@ def test_another_pooling_is_named(tmp_path: Path, pooling: dict, named: str):
     assert load_model(source, task="features", pooling="mean").config.pooling == "mean"
 
 
+def modules(where: Path, *kinds: str) -> None:
+    listed = [{"idx": place, "type": f"sentence_transformers.models.{kind}"} for place, kind in enumerate(kinds)]
+    (where / "modules.json").write_text(json.dumps(listed))
+
+
+def test_a_layer_behind_the_pooling_is_named(tmp_path: Path):
+    source = directory(tmp_path / "source", flags("mean_tokens"))
+    modules(source, "Transformer", "Pooling", "Normalize")
+    assert load_model(source, task="features").config.pooling == "mean"
+    modules(source, "Transformer", "Pooling", "Dense", "Normalize")
+    with pytest.raises(InputError, match=r"go through Dense \(modules.json\), which is not read: name the pooling"):
+        load_model(source, task="features")
+    assert load_model(source, task="features", pooling="mean").config.pooling == "mean"
+    (source / "modules.json").write_text("{")
+    with pytest.raises(InputError, match="is no list of sentence-transformers' modules"):
+        load_model(source, task="features")
+
+
 def test_the_file_comes_along_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = directory(tmp_path / "source", flags("cls_token"))
     asked = {}
@@ -99,5 +117,11 @@ def test_the_file_comes_along_from_the_hub(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert load_model("owner/name", task="features").config.pooling == "first"
-    files = ["1_Pooling/config.json", "model.safetensors", "onnx/config.json", "1_Dense/model.safetensors"]
-    assert list(filter_repo_objects(files, **asked)) == files[:2]
+    files = [
+        "1_Pooling/config.json",
+        "modules.json",
+        "model.safetensors",
+        "onnx/config.json",
+        "1_Dense/model.safetensors",
+    ]
+    assert list(filter_repo_objects(files, **asked)) == files[:3]
