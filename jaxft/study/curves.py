@@ -53,6 +53,7 @@ class FrontPoint(NamedTuple):
         cost: mean over the seeds.
         point: quality, with x the cost.
         on_front: no other group is at least as good at no more cost, and better in one of the two.
+        cost_of: the largest ranks, where the runs had smaller ones masked in the program of those: the cost is theirs.
     """
 
     name: str
@@ -60,6 +61,7 @@ class FrontPoint(NamedTuple):
     cost: float
     point: Point
     on_front: bool
+    cost_of: dict[str, int]
 
 
 class Front(NamedTuple):
@@ -170,7 +172,8 @@ def cost_front(
 
     Args:
         rows: of a study, each with a ``"cost"``.
-        cost: ``"trained_parameters"``, ``"flops"`` a step, ``"bytes"`` a run or ``"seconds"`` a run.
+        cost: ``"trained_parameters"``, ``"flops"`` a step, ``"bytes"`` a run or ``"seconds"`` a run; of a masked
+            rank all but the first are those of the largest, see ``cost_of`` of its point.
         by: fields that set groups apart.
         metric: name of a test metric.
         over: the field that repeats a run.
@@ -196,10 +199,27 @@ def cost_front(
     sign = 1 if maximise else -1
     scores = [None if point.diverged or point.mean is None else (point.x, sign * point.mean) for _, point in places]
     front = tuple(
-        FrontPoint(group.name, group.by, point.x, point, score is not None and not _beaten(score, scores))
+        FrontPoint(
+            group.name,
+            group.by,
+            point.x,
+            point,
+            score is not None and not _beaten(score, scores),
+            {} if cost == "trained_parameters" else _larger(group),
+        )
         for (group, point), score in zip(places, scores, strict=True)
     )
     return Front(front, cost, metric, maximise)
+
+
+def _larger(group: Group) -> dict[str, int]:
+    """The ranks that a group's programs were made for, where its own are smaller."""
+    masked = {name: rank for row in group.rows.values() for name, rank in _masked(row).items()}
+    return {name: rank for name, rank in masked.items() if group.by.get(name) not in (None, rank)}
+
+
+def _masked(row: Row) -> dict[str, int]:
+    return (row.get("program") or {}).get("masked") or {}
 
 
 def _beaten(score: tuple[float, float], others: Sequence[tuple[float, float] | None]) -> bool:

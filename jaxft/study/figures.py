@@ -6,8 +6,9 @@ from typing import Any
 
 from jaxft.errors import InputError
 from jaxft.study.compare import Comparison
-from jaxft.study.curves import Curves, Front
+from jaxft.study.curves import Curves, Front, FrontPoint
 from jaxft.study.drawing import COLOURS, DARK, GREY, MARKERS, label_ends, render, scale_x, wrapped
+from jaxft.study.groups import phrase
 
 _COSTS = {
     "trained_parameters": "trained parameters",
@@ -112,12 +113,17 @@ def front_picture(front: Front, *, format: str = "svg") -> bytes:
         axes.grid(axis="y")
         axes.margins(x=0.08, y=0.1)
         ends = [
-            (each.name, each.cost, each.point.mean, COLOURS[0] if each.on_front else "#666666")
+            (_with_cost(each), each.cost, each.point.mean, COLOURS[0] if each.on_front else "#666666")
             for each in sorted(drawn, key=lambda each: -(each.point.mean or 0))
         ]
         label_ends(axes, [(name, x, y, colour) for name, x, y, colour in ends if y is not None])
 
     return render(draw, size=(6.6, max(3.6, 0.28 * len(drawn))), format=format)
+
+
+def _with_cost(each: FrontPoint) -> str:
+    """The name of a group, and what its cost is of if not of itself."""
+    return " ".join([each.name, *(f"(cost: {phrase(*of)})" for of in each.cost_of.items())])
 
 
 def _curves_picture(curves: Curves, format: str, *, steps: bool) -> bytes:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import jaxft as ft
 from jaxft.study.curves import cost_front, data_efficiency, learning_curves
+from jaxft.study.figures import front_picture
 from jaxft.study.statistics import bootstrap_interval
 from tests.study.made_up import row, study
 
@@ -107,3 +108,18 @@ def test_a_cost_that_was_not_measured_in_some_run_is_refused():
     rows[0]["cost"]["seconds"] = None
     with pytest.raises(ft.InputError, match="'lora' has runs whose 'seconds' was not measured"):
         cost_front(rows, cost="seconds")
+
+
+def test_a_masked_rank_says_whose_cost_it_has():
+    rows = study({"low": 0.8, "high": 0.9}, seeds=2)
+    for each in rows:
+        each["config"]["rank"] = {"low": 1, "high": 16}[each["config"]["method"]]
+        each["program"] = {"masked": {"rank": 16}}
+        each["cost"] = {"flops": 100.0, "trained_parameters": 10.0 * each["config"]["rank"]}
+    flops = cost_front(rows, cost="flops", by=("rank",))
+    assert [(point.by["rank"], point.cost_of) for point in flops.points] == [(1, {"rank": 16}), (16, {})]
+    assert b"rank 1 (cost: rank 16)" in front_picture(flops)
+    own = cost_front(rows, cost="trained_parameters", by=("rank",))
+    assert [point.cost_of for point in own.points] == [{}, {}]
+    whole = cost_front(rows, cost="flops")
+    assert [point.cost_of for point in whole.points] == [{}, {}], "the groups are of no rank"
