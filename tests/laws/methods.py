@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,9 @@ class Method(NamedTuple):
         start_error: how far the first logits may be from the base model's, for a method that moves a part of the
             weight into its branch: the same numbers are summed in another order.
         draws_frozen: whether a part of what is frozen is drawn for each run.
+        added_products: those of a step that the method adds to the model.
+        subjects: the models that have what it needs.
+        exempt: laws that do not hold by the method's definition, by the name of their test, and why.
     """
 
     build: Callable[[str, Subject], ft.Adaptation]
@@ -34,6 +37,9 @@ class Method(NamedTuple):
     effective_rank: int | None = None
     start_error: float = 0.0
     draws_frozen: bool = False
+    added_products: int = 0
+    subjects: tuple[str, ...] = ("linen", "nnx", "plain")
+    exempt: Mapping[str, str] = {}
 
 
 def everything(subject: Subject) -> int:
@@ -59,6 +65,39 @@ def ranks(subject: Subject) -> dict[str, int]:
 
 def weights(subject: Subject) -> str:
     return subject.weights
+
+
+def keys(subject: Subject) -> str:
+    return "**/key/kernel"
+
+
+BERT_DIM, BERT_WEIGHTS, BERT_HEAD, TOKENS = 24, 4 * 24 * 24 + 2 * 24 * 52, 24 * 3 + 3, 6
+BERT_FACTORS = 2 * (24 + 24 + 24 + 52)
+STARTS_ELSEWHERE = {"test_starts_as_the_base_model": "vectors that attention sees change its outputs from the start"}
+
+
+def adapters(size: int, count: int) -> int:
+    """Parameters of so many bottlenecks."""
+    return count * (2 * BERT_DIM * size + size + BERT_DIM)
+
+
+def slot(
+    build: Callable[[str, Subject], ft.Adaptation],
+    choice: Callable[[Subject], str],
+    trained: int,
+    added: int,
+    exempt: Mapping[str, str] | None = None,
+) -> Method:
+    """A method that adds computation at a slot; ``added`` multiply-adds a row."""
+    return Method(
+        build,
+        choice,
+        lambda m: trained,
+        TOKENS * BERT_WEIGHTS,
+        added_products=added,
+        subjects=("bert",),
+        exempt=exempt or {},
+    )
 
 
 METHODS: dict[str, Method] = {
@@ -117,6 +156,47 @@ METHODS: dict[str, Method] = {
     ),
     "head + lora": Method(
         lambda s, m: ft.chain(ft.tune(m.head), ft.lora(s, rank=4)), weights, lambda m: low_rank(4, 4) + HEAD, WEIGHTS
+    ),
+    "bottleneck": slot(
+        lambda s, m: ft.bottleneck(s, size=3), weights, adapters(3, 2), 3 * TOKENS * 2 * 2 * BERT_DIM * 3
+    ),
+    "houlsby + lora": slot(
+        lambda s, m: ft.chain(ft.houlsby(size=3), ft.lora(s, rank=2)),
+        weights,
+        adapters(3, 2) + BERT_FACTORS,
+        3 * TOKENS * (2 * 2 * BERT_DIM * 3 + BERT_FACTORS),
+    ),
+    "parallel adapter": slot(
+        lambda s, m: ft.parallel_adapter(s, size=3), weights, adapters(3, 2), 3 * TOKENS * 2 * 2 * BERT_DIM * 3
+    ),
+    "pfeiffer": slot(lambda s, m: ft.pfeiffer(size=3), lambda m: "", adapters(3, 1), 3 * TOKENS * 2 * BERT_DIM * 3),
+    "prefix + head": slot(
+        lambda s, m: ft.chain(ft.prefix(s, length=2), ft.tune(m.head)),
+        keys,
+        2 * 2 * BERT_DIM + BERT_HEAD,
+        3 * TOKENS * 2 * 2 * BERT_DIM,
+        STARTS_ELSEWHERE,
+    ),
+    "prefix reparametrised + head": slot(
+        lambda s, m: ft.chain(ft.prefix(s, length=2, reparametrise=5), ft.tune(m.head)),
+        keys,
+        2 * BERT_DIM + (BERT_DIM + 1) * 5 + (5 + 1) * 2 * BERT_DIM + BERT_HEAD,
+        3 * TOKENS * 2 * 2 * BERT_DIM,
+        STARTS_ELSEWHERE,
+    ),
+    "prefix dropout + head": slot(
+        lambda s, m: ft.chain(ft.prefix(s, length=2, dropout=0.3), ft.tune(m.head)),
+        keys,
+        2 * 2 * BERT_DIM + BERT_HEAD,
+        0,
+        STARTS_ELSEWHERE,
+    ),
+    "prompt + head": slot(
+        lambda s, m: ft.chain(ft.prompt(length=2), ft.tune(m.head)),
+        lambda m: "",
+        2 * BERT_DIM + BERT_HEAD,
+        2 * 2 * BERT_WEIGHTS + 3 * 2 * BERT_DIM * (8 * 8 - 6 * 6),
+        STARTS_ELSEWHERE,
     ),
 }
 
