@@ -18,6 +18,7 @@ from jaxft.models.block import Block, Cached, normalised
 from jaxft.models.cache import Cache
 from jaxft.models.config import TextConfig
 from jaxft.models.heads import head, pool
+from jaxft.models.inputs import NOISE, noised
 from jaxft.models.layers import Affine, Dropout, Table, dense
 from jaxft.models.rotary import RotarySpec, rotary
 from jaxft.models.transformer import Layers, Stack
@@ -123,7 +124,7 @@ class Decoder(nn.Module):
         visible = attention_mask(batch)
         sight = causal(visible, batch.get("segment_ids"), cache)
         embeddings = Embeddings(c, self.dtype, name="embeddings")
-        x = embeddings(batch["input_ids"], sight.positions, train)
+        x = embeddings(batch["input_ids"], sight.positions, train, batch.get(NOISE))
         found = Body(c, self.dtype, self.remat, name="decoder")(
             x,
             sight,
@@ -183,9 +184,9 @@ class Embeddings(nn.Module):
             self.position = Table(c.max_positions, c.hidden_size, self.dtype)
         self.dropout = Dropout(c.embedding_dropout)
 
-    def __call__(self, ids: Array, positions: Array, train: bool) -> Array:
+    def __call__(self, ids: Array, positions: Array, train: bool, noise: Array | None) -> Array:
         """``ids`` and ``positions`` [batch, length] -> [batch, length, hidden]."""
-        x = self.word(ids)
+        x = noised(self.word(ids), noise)
         if self.config.rope is None:
             x = x + self.position(positions)
         return self.dropout(x, train)

@@ -14,6 +14,7 @@ from jaxft.models.block import Block
 from jaxft.models.config import TextConfig
 from jaxft.models.family import Family
 from jaxft.models.heads import head, pool, pooler
+from jaxft.models.inputs import NOISE, noised
 from jaxft.models.keys import Entry, linear, norm, table
 from jaxft.models.keys import head as head_only
 from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
@@ -105,7 +106,8 @@ class Encoder(nn.Module):
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Outputs:
         c = self.config
         visible = attention_mask(batch)
-        x = Embeddings(c, self.dtype, name="embeddings")(batch["input_ids"], batch.get("token_type_ids"), train)
+        embeddings = Embeddings(c, self.dtype, name="embeddings")
+        x = embeddings(batch["input_ids"], batch.get("token_type_ids"), train, noise=batch.get(NOISE))
         layers = Layers((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")
         found = layers(x, [visible[:, None, None, :]], train)
         outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
@@ -136,10 +138,17 @@ class Embeddings(nn.Module):
         if c.embedding_size != c.hidden_size:
             self.projection = Affine(c.embedding_size, c.hidden_size, self.dtype)
 
-    def __call__(self, ids: Array, token_types: Array | None, train: bool, start: Array | int = 0) -> Array:
+    def __call__(
+        self,
+        ids: Array,
+        token_types: Array | None,
+        train: bool,
+        start: Array | int = 0,
+        noise: Array | None = None,
+    ) -> Array:
         """``ids`` [batch, length] -> [batch, length, hidden]; ``start`` is the position of the first."""
         c = self.config
-        x = self.word(ids)
+        x = noised(self.word(ids), noise)
         if c.token_types:
             # Token types when nobody names them, and positions, are the same for every row: looked up once.
             # Where there is one kind of token, a tokenizer for pairs may name others all the same.

@@ -7,10 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxft.errors import InputError
 from jaxft.models.cache import Cache
 from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
+
+NOISE = "embedding_noise"
+"""Where a batch has what is added to the word embeddings of ``input_ids``, ``[batch, length, dim]``."""
 
 
 def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
@@ -19,18 +23,38 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
     Raises:
         InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions or
             its cache has room for; in a compiled program the tokens a cache holds are not known, so that one call with
-            more new tokens than it has places is all that is refused there.
+            more new tokens than it has places is all that is refused there. Noise for word embeddings that it does not
+            look up.
     """
     if isinstance(config, TextConfig):
         cache = batch.get("cache")
         if config.task != "seq2seq" or cache is None or not cache.encoded:
             _check_tokens(batch, "input_ids", config.max_positions)
+        elif NOISE in batch:
+            raise InputError(f"{NOISE} has no words to be added to: the cache holds the encoder's states already")
         if config.task == "seq2seq":
             _check_tokens(batch, "decoder_input_ids", config.max_target_positions)
         if cache is not None:
             _check_room(cache, batch["decoder_input_ids" if config.task == "seq2seq" else "input_ids"].shape[1])
     if isinstance(config, ImageConfig):
+        if NOISE in batch:
+            raise InputError(f"{NOISE} is for models of text; this one reads pixels: add the noise to these")
         _check_pixels(batch, config)
+
+
+def noised(words: Array, noise: Array | None) -> Array:
+    """Word embeddings ``[batch, length, dim]`` with noise, where there is any, in their dtype.
+
+    Raises:
+        InputError: the noise has another shape.
+    """
+    if noise is None:
+        return words
+    if noise.shape != words.shape:
+        raise InputError(
+            f"expected {NOISE} of the shape of the word embeddings, {list(words.shape)}; got {list(noise.shape)}"
+        )
+    return words + noise.astype(words.dtype)
 
 
 def _check_tokens(batch: Mapping[str, Any], name: str, most: int) -> None:

@@ -69,7 +69,13 @@ METHODS: dict[str, Method] = {
     "head + lora": Method(
         lambda s, m: ft.chain(ft.tune(m.head), ft.lora(s, rank=4)), weights, lambda m: low_rank(4, 4) + HEAD, WEIGHTS
     ),
+    "mixout": Method(lambda s, m: ft.mixout(s, rate=0.5), weights, lambda m: WEIGHTS, 0),
+    "mixout + head": Method(
+        lambda s, m: ft.chain(ft.mixout(s, rate=0.5), ft.tune(m.head)), weights, lambda m: WEIGHTS + HEAD, 0
+    ),
 }
+RANDOM = ("dropout", "mixout")
+"""In the names of methods that draw in training."""
 
 
 def build(method: str, subject: Subject) -> Any:
