@@ -15,6 +15,7 @@ from .adapt import lokr as lokr
 from .adapt import lora as lora
 from .adapt import lora_fa as lora_fa
 from .adapt import merge as merge
+from .adapt import mixout as mixout
 from .adapt import olora as olora
 from .adapt import parallel_adapter as parallel_adapter
 from .adapt import pfeiffer as pfeiffer
@@ -36,11 +37,18 @@ from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
 from .models import warm_start as warm_start
+from .objectives import bss as bss
+from .objectives import category_relationship as category_relationship
+from .objectives import channel_attention as channel_attention
+from .objectives import co_tuning as co_tuning
 from .objectives import combine as combine
 from .objectives import cross_entropy as cross_entropy
+from .objectives import feature_distance as feature_distance
+from .objectives import l2_sp as l2_sp
 from .objectives import mean_squared_error as mean_squared_error
 from .objectives import next_token as next_token
 from .objectives import orthogonality as orthogonality
+from .objectives import r3f as r3f
 from .objectives import span_cross_entropy as span_cross_entropy
 from .study import Experiment as Experiment
 from .study import TensorBoard as TensorBoard

@@ -92,7 +92,8 @@ class Context(NamedTuple):
 
     Attributes:
         forward: ``forward(view=None, **changes) -> Outputs`` of the bound model on ``batch[view]``
-            (the whole batch when no view is named), computed once a view and step.
+            (the whole batch when no view is named), computed once a view and step. Changed inputs, ``train=False`` or
+            another ``key=`` ask for a run of their own; without a key of its own it has the randomness of the view.
         batch: the batch, a dict of arrays or a dict of such views.
         delta: the arrays that learn.
         step: the number of updates made so far, a scalar integer.

@@ -9,6 +9,7 @@ from jaxft.adapt.lora_fa import lora_fa
 from jaxft.adapt.lowrank import lora
 from jaxft.adapt.masked import MaskedRank
 from jaxft.adapt.merge import merge
+from jaxft.adapt.mixout import mix, mixout
 from jaxft.adapt.olora import olora
 from jaxft.adapt.partial import freeze, full, tune
 from jaxft.adapt.pissa import pissa
@@ -37,6 +38,8 @@ __all__ = [
     "lora",
     "lora_fa",
     "merge",
+    "mix",
+    "mixout",
     "olora",
     "parallel_adapter",
     "pfeiffer",

@@ -18,6 +18,7 @@ from jaxft.models.block import Block, Cached, normalised
 from jaxft.models.cache import Cache
 from jaxft.models.config import TextConfig
 from jaxft.models.heads import head, pool
+from jaxft.models.inputs import NOISE, noised
 from jaxft.models.layers import Affine, Dropout, Table, dense
 from jaxft.models.rotary import RotarySpec, rotary
 from jaxft.models.slots import behind_prompt, find, slots_of, without_prompt
@@ -128,7 +129,7 @@ class Decoder(nn.Module):
             attention_mask(batch), batch.get("segment_ids"), cache, prompt=slots.prompt, prefix=slots.decoder
         )
         embeddings = Embeddings(c, self.dtype, name="embeddings")
-        x = embeddings(batch["input_ids"], sight.positions, train, prompt)
+        x = embeddings(batch["input_ids"], sight.positions, train, prompt, batch.get(NOISE))
         found = Body(c, self.dtype, self.remat, name="decoder")(
             x,
             sight,
@@ -190,9 +191,16 @@ class Embeddings(nn.Module):
             self.position = Table(c.max_positions, c.hidden_size, self.dtype)
         self.dropout = Dropout(c.embedding_dropout)
 
-    def __call__(self, ids: Array, positions: Array, train: bool, prompt: Array | None = None) -> Array:
+    def __call__(
+        self,
+        ids: Array,
+        positions: Array,
+        train: bool,
+        prompt: Array | None = None,
+        noise: Array | None = None,
+    ) -> Array:
         """``ids`` and ``positions`` [batch, length] -> [batch, length, hidden]; positions are also a prompt's."""
-        x = behind_prompt(prompt, self.word(ids))
+        x = behind_prompt(prompt, noised(self.word(ids), noise))
         if self.config.rope is None:
             x = x + self.position(positions)
         return self.dropout(x, train)

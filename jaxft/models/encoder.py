@@ -14,6 +14,7 @@ from jaxft.models.block import Block
 from jaxft.models.config import TextConfig
 from jaxft.models.family import Family
 from jaxft.models.heads import head, pool, pooler
+from jaxft.models.inputs import NOISE, noised
 from jaxft.models.keys import Entry, linear, norm, table
 from jaxft.models.keys import head as head_only
 from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
@@ -114,6 +115,7 @@ class Encoder(nn.Module):
             train,
             start=slots.encoder,
             prompt=find(self, "embeddings/prompt"),
+            noise=batch.get(NOISE),
         )
         layers = Layers((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")
         found = layers(x, [seen[:, None, None, :]], train)
@@ -153,13 +155,14 @@ class Embeddings(nn.Module):
         train: bool,
         start: Array | int = 0,
         prompt: Array | None = None,
+        noise: Array | None = None,
     ) -> Array:
         """``ids`` [batch, length] -> [batch, length, hidden], behind a prompt [places, embedding] if there is one.
 
         ``start`` is the position of the first.
         """
         c = self.config
-        x = behind_prompt(prompt, self.word(ids))
+        x = behind_prompt(prompt, noised(self.word(ids), noise))
         before = x.shape[1] - ids.shape[1]
         if c.token_types:
             # Token types when nobody names them, and positions, are the same for every row: looked up once.

@@ -26,6 +26,7 @@ from jaxft.models.bert import BERT, NAMES
 from jaxft.models.config import Request, read_fields, stop_token, token
 from jaxft.models.encoder import Embeddings, EncoderConfig, encoder_entries
 from jaxft.models.family import Family, config_from_hf
+from jaxft.models.inputs import NOISE
 from jaxft.models.keys import Entry, linear, norm
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, LayerNorm, Table, dense
 from jaxft.models.seq2seq import Seq2SeqConfig, next_cache, seen_by_layers, source_visible, target_sight
@@ -99,6 +100,7 @@ class EncoderDecoder(nn.Module):
                 train,
                 start=slots.encoder,
                 prompt=find(self, "embeddings/prompt"),
+                noise=batch.get(NOISE),
             )
             source = Source(c, self.dtype, self.remat, name="encoder")(embedded, mask, train)
         embed = Embeddings(c.decoder, self.dtype, name="decoder_embeddings")

@@ -7,11 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxft.errors import InputError
 from jaxft.models.cache import Cache
 from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
 from jaxft.models.slots import Taken
+
+NOISE = "embedding_noise"
+"""Where a batch has what is added to the word embeddings of ``input_ids``, ``[batch, length, dim]``."""
 
 
 def check_inputs(batch: Mapping[str, Any], config: ModelConfig, taken: Taken) -> None:
@@ -25,13 +29,16 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig, taken: Taken) ->
     Raises:
         InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions or
             its cache has room for; in a compiled program the tokens a cache holds are not known, so that one call with
-            more new tokens than it has places is all that is refused there.
+            more new tokens than it has places is all that is refused there. Noise for word embeddings that it does not
+            look up.
     """
     if isinstance(config, TextConfig):
         cache = batch.get("cache")
         if config.task != "seq2seq" or cache is None or not cache.encoded:
             others = taken.encoder if config.task == "seq2seq" else taken.encoder + taken.decoder
             _check_tokens(batch, "input_ids", config.max_positions, taken.prompt + others)
+        elif NOISE in batch:
+            raise InputError(f"{NOISE} has no words to be added to: the cache holds the encoder's states already")
         if config.task == "seq2seq":
             _check_tokens(batch, "decoder_input_ids", config.max_target_positions, taken.decoder)
         if cache is not None:
@@ -39,7 +46,24 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig, taken: Taken) ->
             first = config.task != "seq2seq" and cache.prompt is None
             _check_room(cache, new + (taken.prompt if first else 0))
     if isinstance(config, ImageConfig):
+        if NOISE in batch:
+            raise InputError(f"{NOISE} is for models of text; this one reads pixels: add the noise to these")
         _check_pixels(batch, config)
+
+
+def noised(words: Array, noise: Array | None) -> Array:
+    """Word embeddings ``[batch, length, dim]`` with noise, where there is any, in their dtype.
+
+    Raises:
+        InputError: the noise has another shape.
+    """
+    if noise is None:
+        return words
+    if noise.shape != words.shape:
+        raise InputError(
+            f"expected {NOISE} of the shape of the word embeddings, {list(words.shape)}; got {list(noise.shape)}"
+        )
+    return words + noise.astype(words.dtype)
 
 
 def _check_tokens(batch: Mapping[str, Any], name: str, most: int, taken: int) -> None:

@@ -27,6 +27,7 @@ from jaxft.models.block import Block, Cached
 from jaxft.models.config import UNLIMITED, check_choice, flag, number, read_fields, size, stop_token, token
 from jaxft.models.family import Family
 from jaxft.models.heads import head, pool
+from jaxft.models.inputs import NOISE, noised
 from jaxft.models.keys import Entry, linear, scale, table
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, RMSNorm, Table, dense
 from jaxft.models.relative import buckets
@@ -136,7 +137,8 @@ class T5(nn.Module):
         if c.task == "seq2seq" and cache is not None and cache.encoded:
             return self._decode(words, batch, None, mask, train)
         encoder = T5Stack(c, c.num_layers, True, self.dtype, self.remat, name="encoder")
-        source = encoder(words(batch["input_ids"], find(self, "embeddings/prompt")), mask, train)
+        ids, noise = batch["input_ids"], batch.get(NOISE)
+        source = encoder(words(ids, find(self, "embeddings/prompt"), noise), mask, train)
         if c.task == "seq2seq":
             return self._decode(words, batch, source, mask, train)
         features = pool(c.pooling, source.states[-1], real_tokens(seen, places))
@@ -175,8 +177,8 @@ class Words(nn.Module):
     def setup(self) -> None:
         self.word = Table(self.vocab_size, self.size, self.dtype)
 
-    def __call__(self, ids: Array, prompt: Array | None = None) -> Array:
-        return behind_prompt(prompt, self.word(ids))
+    def __call__(self, ids: Array, prompt: Array | None = None, noise: Array | None = None) -> Array:
+        return behind_prompt(prompt, noised(self.word(ids), noise))
 
 
 class T5Stack(nn.Module):

@@ -103,6 +103,7 @@ def make_step(
 class _Forward:
     """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next.
 
+    A view has one key: a run with changed inputs drops the same units as the run without, unless it names a key.
     ``stats`` are those of now, ``found`` what the model returned, by path.
     """
 
@@ -110,7 +111,7 @@ class _Forward:
         self._apply, self._params, self._batch, self._key = apply, params, batch, key
         self.stats, self.found = stats, dict[str, jax.Array]()
         self._cache: dict[str | None, Outputs] = {}
-        self._runs = 0
+        self._order: dict[str | None, int] = {}
 
     def __call__(
         self, view: str | None = None, *, train: bool = True, key: Key | None = None, **changes: Any
@@ -123,10 +124,9 @@ class _Forward:
         inputs = _for_the_model({**(self._batch if view is None else self._batch[view]), **changes})
         if changes.keys() - {PREFIX}:
             inputs.pop(PREFIX, None)  # these are the activations of the inputs as they were
-        run_key = jax.random.fold_in(self._key, self._runs) if key is None else key
-        self._runs += 1
+        of_view = jax.random.fold_in(self._key, self._order.setdefault(view, len(self._order)))
         params = self._params if self.stats is None else join(self.stats, self._params)
-        outputs = as_outputs(self._apply(params, inputs, train=train, key=run_key))
+        outputs = as_outputs(self._apply(params, inputs, train=train, key=of_view if key is None else key))
         if outputs.stats is not None:
             self.found |= leaf_paths(jax.lax.stop_gradient(outputs.stats))
             self.stats = map_with_path(lambda path, leaf: self.found.get(path, leaf), self.stats)

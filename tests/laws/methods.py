@@ -198,7 +198,13 @@ METHODS: dict[str, Method] = {
         2 * 2 * BERT_WEIGHTS + 3 * 2 * BERT_DIM * (8 * 8 - 6 * 6),
         STARTS_ELSEWHERE,
     ),
+    "mixout": Method(lambda s, m: ft.mixout(s, rate=0.5), weights, lambda m: WEIGHTS, 0),
+    "mixout + head": Method(
+        lambda s, m: ft.chain(ft.mixout(s, rate=0.5), ft.tune(m.head)), weights, lambda m: WEIGHTS + HEAD, 0
+    ),
 }
+RANDOM = ("dropout", "mixout")
+"""In the names of methods that draw in training."""
 
 
 def build(method: str, subject: Subject) -> Any:

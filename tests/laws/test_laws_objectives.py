@@ -16,6 +16,21 @@ import jaxft as ft
 from jaxft.types import Context, Outputs
 
 ROWS, LENGTH, CLASSES = 6, 5, 3
+W = jax.random.normal(jax.random.key(0), (4, CLASSES))
+START = 0.5 * W + 0.1
+"""Where training starts: what an objective keeps at init is not what it sees later."""
+
+
+def model(w: Any, inputs: Any, *, train: bool = False, key: Any = None) -> Outputs:
+    """Logits from features that are not linear in the weights; all are over tokens where the inputs are."""
+    hidden = jnp.sin(inputs["x"] @ w)
+    features = hidden if hidden.ndim == 2 else hidden.mean(axis=1)
+    return Outputs(logits=inputs["x"] @ w, features=features, hidden_states=(inputs["x"], hidden))
+
+
+BASE = ft.Model(model, START, None)
+HEAD = {"kernel": jnp.arange(12.0).reshape(CLASSES, 4) / 6, "bias": jnp.ones(4)}
+CATEGORIES = jax.nn.softmax(jnp.arange(12.0).reshape(CLASSES, 4) % 5)
 
 OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
     "cross_entropy": lambda: ft.cross_entropy("source"),
@@ -26,9 +41,16 @@ OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
     "combine": lambda: ft.combine(
         task=ft.cross_entropy("source"), again=(ft.cross_entropy("source", label_smoothing=1.0), 0.3)
     ),
+    "l2_sp": lambda: ft.l2_sp(alpha=1.0, head=None),
+    "feature_distance": lambda: ft.feature_distance(BASE, "source", weight=1.0),
+    "feature_distance over tokens": lambda: ft.feature_distance(BASE, "source", layers=(-1, 1), weight=1.0),
+    "r3f": lambda: ft.r3f("source", input="x", radius=0.3),
+    "bss": lambda: ft.bss("source", k=2, weight=1.0),
+    "co_tuning": lambda: ft.co_tuning("source", head=HEAD, relationship=CATEGORIES),
     "combine scheduled": lambda: ft.combine(task=(ft.cross_entropy("source"), optax.linear_schedule(0.5, 1.0, 4))),
 }
-OVER_TOKENS = ("span_cross_entropy", "next_token")
+OVER_TOKENS = ("span_cross_entropy", "next_token", "feature_distance over tokens")
+ORDERED = {"r3f": "each row has noise of its own by its place in the batch"}
 DISCRETE = [name for name in OBJECTIVES if name != "mean_squared_error"]
 
 law = pytest.mark.parametrize("name", OBJECTIVES)
@@ -54,16 +76,15 @@ def batch(name: str) -> dict[str, Any]:
 
 
 def loss_of(name: str, data: dict[str, Any], w: Any) -> jax.Array:
-    def forward(view: str | None = None, **_: Any) -> Outputs:
-        logits = data[view or "source"]["x"] @ w
-        return Outputs(logits=logits[..., :2] if name == "span_cross_entropy" else logits)
+    def context(w: Any) -> Context:
+        def forward(view: str | None = None, *, train: bool = True, **changes: Any) -> Outputs:
+            outputs = model(w, {**data[view or "source"], **changes}, train=train)
+            return outputs._replace(logits=outputs.logits[..., :2]) if name == "span_cross_entropy" else outputs
 
-    context = Context(forward, data, w, jnp.int32(2), jax.random.key(1))
+        return Context(forward, data, w, jnp.int32(2), jax.random.key(1))
+
     objective = OBJECTIVES[name]()
-    return objective.apply(*objective.init(jax.random.key(0), context), context)[0]
-
-
-W = jax.random.normal(jax.random.key(0), (4, CLASSES))
+    return objective.apply(*objective.init(jax.random.key(0), context(START)), context(w))[0]
 
 
 @law
@@ -82,6 +103,8 @@ def test_gradients(name: str) -> None:
 
 @law
 def test_the_order_of_the_rows_does_not_matter(name: str) -> None:
+    if name in ORDERED:
+        pytest.skip(ORDERED[name])
     data, order = batch(name), jax.random.permutation(jax.random.key(2), ROWS)
     mixed = {**data, "source": {part: value[order] for part, value in data["source"].items()}}
     np.testing.assert_allclose(loss_of(name, mixed, W), loss_of(name, data, W), rtol=1e-5)

@@ -90,6 +90,24 @@ def test_a_second_forward_is_asked_for_explicitly() -> None:
     assert changed < 1e-6
 
 
+def test_changed_inputs_keep_the_randomness_of_their_view() -> None:
+    def noisy(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+        return batch["x"] @ params["kernel"] + jax.random.normal(key, (3, 1))
+
+    def gap(context: Context) -> jax.Array:
+        context.forward("source")
+        once = context.forward("target", x=jnp.zeros((3, 2))).logits
+        plain, again = context.forward("target").logits, context.forward("target", x=jnp.zeros((3, 2))).logits
+        other = context.forward("target", x=jnp.zeros((3, 2)), key=jax.random.key(9)).logits
+        moved = plain - context.batch["target"]["x"] @ PARAMS["kernel"]
+        gaps = [jnp.abs(once - part).max() for part in (again, moved, other)]
+        return jnp.where((gaps[0] == 0) & (gaps[1] < 1e-5) & (gaps[2] > 0.1), 1.0, jnp.nan)
+
+    step = ft.make_step(noisy, ft.freeze("none"), asking(gap), optax.sgd(0.0))
+    frozen, state = step.init(KEY, PARAMS | {"none": jnp.zeros(1)}, BATCH)
+    assert step.update(frozen, state, BATCH)[1]["loss"] == 1
+
+
 def test_views_get_different_randomness_and_steps_too() -> None:
     def random(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
         return params["kernel"][0, 0] * jax.random.uniform(key, (3,))

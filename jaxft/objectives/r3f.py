@@ -1,0 +1,167 @@
+"""R3F: what a model says does not change when its inputs hardly do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
+
+from jaxft.errors import InputError
+from jaxft.objectives.rows import what_counts
+from jaxft.objectives.task import over, part_of
+from jaxft.types import Array, Batch, Context, Key, Memory, Metrics, Objective, Outputs
+
+WORDS = "embedding_noise"
+NOISES = ("uniform", "normal")
+
+
+def symmetric_kl(logits: Array, other: Array, *, mask: Array | None = None) -> Array:
+    """Mean symmetric Kullback–Leibler divergence between two predictions, in float32.
+
+    L = mean KL(p ‖ q) + KL(q ‖ p) = mean Σ_c (p_c − q_c)(log p_c − log q_c)
+
+    Args:
+        logits: of p, ``[..., classes]``.
+        other: logits of q, of the same shape.
+        mask: bools over the leading axes; False leaves a row or token out.
+
+    Returns:
+        A scalar; zero when nothing counts.
+
+    Raises:
+        InputError: the shapes differ, there is one class alone, or the mask does not fit.
+
+    Example:
+        >>> round(float(symmetric_kl(jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]]))), 5)
+        0.23106
+    """
+    if logits.shape != other.shape or logits.ndim < 2 or logits.shape[-1] < 2:
+        raise InputError(
+            "a divergence compares logits [..., classes] of one shape over at least two classes, but they are "
+            f"{list(logits.shape)} and {list(other.shape)}"
+        )
+    shape = logits.shape[:-1]
+    counts = over(jnp.ones(shape[:1], bool) if mask is None else mask, shape)
+    # What does not count is set aside before anything is computed of it, so that its NaN reaches no gradient; a class
+    # that is ruled out has a log-probability of −∞ on both sides, whose difference is no number.
+    log_p, log_q = (
+        jnp.maximum(jax.nn.log_softmax(jnp.where(counts[..., None], z.astype(jnp.float32), 0.0)), -1e30)
+        for z in (logits, other)
+    )
+    divergences = jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)
+    return jnp.sum(jnp.where(counts, divergences, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def r3f(
+    view: str | None = None,
+    *,
+    noise: str = "uniform",
+    radius: float | Array = 1e-5,
+    weight: float | Array = 1.0,
+    input: str = WORDS,
+    dim: int | None = None,
+) -> Objective:
+    """Keeps predictions the same under noise in the inputs, without the inner maximisation of a trust region.
+
+    L = λ [KL(f(x + z) ‖ f(x)) + KL(f(x) ‖ f(x + z))],  z ~ U(−ε, ε) or N(0, ε²)
+
+    The cross-entropy of the paper is the task, a term beside this one. Both passes drop the same units, so that the
+    noise alone moves the prediction, and the gradient goes through both; the authors' code draws dropout anew for the
+    second pass, which adds the divergence between two networks. Of logits over tokens those count that are text. Spans,
+    whose logits are no probabilities of classes, are not meant. In bfloat16 a word embedding does not show noise of
+    1e-5: compute in float32 or take a larger radius.
+
+    Args:
+        view: name of the part of the batch, labelled or not; rows that its ``mask`` leaves out do not count.
+        noise: "uniform" or "normal".
+        radius: ε; may be traced.
+        weight: λ; may be traced.
+        input: where the noise enters: the word embeddings of a text, or an array of floats of the view, such as
+            "pixels". A row has noise of its own, whatever rows stand beside it.
+        dim: of the word embeddings, where they are narrower than the hidden states.
+
+    Raises:
+        InputError: another kind of noise; or at ``init``, a view without the input, a model without hidden states to
+            take the shape of the word embeddings from, or one whose logits do not depend on the noise.
+
+    Example:
+        >>> import jaxft as ft
+        >>> objective = ft.combine(task=ft.cross_entropy(), smooth=r3f())
+        >>> for_images = ft.combine(task=ft.cross_entropy(), smooth=r3f(input="pixels", noise="normal", radius=1e-3))
+
+    References:
+        Aghajanyan et al., "Better Fine-Tuning by Reducing Representational Collapse", 2020.
+    """
+    if noise not in NOISES:
+        raise InputError(f"r3f expects noise to be one of {', '.join(NOISES)}, but got {noise!r}")
+
+    def noisy(context: Context, shape: tuple[int, ...]) -> dict[str, Array]:
+        z = radius * unit_noise(context.key, noise, shape)
+        return {input: z if input == WORDS else part_of(context.batch, view)[input] + z}
+
+    def init(key: Key, context: Context) -> tuple[Any, Any, Any]:
+        del key
+        outputs: Any = jax.eval_shape(lambda: context.forward(view, train=False))
+        shape = _shape(outputs, part_of(context.batch, view), input, dim)
+
+        def logits(change: dict[str, Array]) -> Array:
+            found: Array = context.forward(view, train=False, **change).logits
+            return found
+
+        if not _depends(logits, jax.eval_shape(lambda: noisy(context, shape))):
+            raise InputError(
+                f"the logits of the model do not depend on {input!r}, so that r3f would do nothing; name the array of "
+                "the batch that the noise is for, as in r3f(input='pixels')"
+            )
+        return (), (), ()
+
+    def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+        clean = context.forward(view)
+        part = part_of(context.batch, view)
+        changed = context.forward(view, **noisy(context, _shape(clean, part, input, dim)))
+        counts = what_counts(part, clean.logits)
+        return weight * symmetric_kl(changed.logits, clean.logits, mask=counts), (memory, {})
+
+    return Objective(init, apply)
+
+
+def unit_noise(key: Key, noise: str, shape: tuple[int, ...]) -> Array:
+    """Noise of radius one, ``[batch, …]``, each row from a key of its own.
+
+    Example:
+        >>> wide = unit_noise(jax.random.key(0), "uniform", (3, 2))
+        >>> bool(jnp.array_equal(wide[:2], unit_noise(jax.random.key(0), "uniform", (2, 2))))
+        True
+    """
+
+    def row(key: Key) -> Array:
+        if noise == "normal":
+            return jax.random.normal(key, shape[1:])
+        return jax.random.uniform(key, shape[1:], minval=-1.0, maxval=1.0)
+
+    return jax.vmap(row)(jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(shape[0])))
+
+
+def _shape(outputs: Outputs, part: Batch, name: str, dim: int | None) -> tuple[int, ...]:
+    if name != WORDS:
+        if name not in part or not jnp.issubdtype(part[name].dtype, jnp.floating):
+            raise InputError(f"r3f adds noise to {name!r}, an array of floats, but the view has {sorted(part)}")
+        return tuple(part[name].shape)
+
+    states = outputs.encoder_hidden_states or outputs.hidden_states
+    if not states or len(states[-1].shape) != 3:
+        raise InputError(
+            "r3f takes the shape of the word embeddings from hidden states [batch, length, dim], which the model does "
+            "not give; name the array of the batch that the noise is for, as in r3f(input='pixels')"
+        )
+    batch, length, hidden = states[-1].shape
+    return batch, length, hidden if dim is None else dim
+
+
+def _depends(function: Callable[..., Array], argument: Any) -> bool:
+    """Whether any operation between the argument and the result reads it; nothing is computed."""
+    traced = jax.make_jaxpr(function)(argument)
+    return any(partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))[1])
