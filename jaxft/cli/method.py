@@ -1,41 +1,48 @@
-"""The four methods of the command line as adaptations."""
+"""A method of the command line and its settings as an adaptation of a model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from jaxft.errors import InputError
+from jaxft.cli.methods import METHODS, Method
+from jaxft.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    from jaxft.trees import Selection
     from jaxft.types import Adaptation, Params
 
-LEARNING_RATES = {"full": 5e-5, "top": 1e-4, "lora": 1e-3, "head": 1e-2}
-"""The default learning rate of each method."""
-
 TARGET = ["**/attention/{query,value}/kernel"]
-"""The weights LoRA adapts by default, in a model that has attention."""
+"""The weights that low-rank methods adapt by default, in a model that has attention."""
 
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "full": {},
-    "head": {},
-    "top": {"layers": 2},
-    "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target": None},
-}
+Quantised = Literal["int8", "nf4"]
+
+
+def entry(method: str) -> Method:
+    """A method by its name.
+
+    Raises:
+        InputError: there is none; the nearest are named.
+    """
+    known: dict[str, Method] = {str(name): known for name, known in METHODS.items()}
+    if method not in known:
+        raise InputError(f"there is no method {method!r}; {nearest(method, known)}")
+    return known[method]
 
 
 def settings(method: str, given: Mapping[str, Any], *, head: bool = True) -> dict[str, Any]:
     """The settings of a method: what was given, else its defaults.
 
     Args:
-        method: "full", "head", "top" or "lora".
-        given: every method's settings by name; None where nothing was given.
+        method: a key of `METHODS`.
+        given: every method's settings by name, and ``quantise``; None where nothing was given.
         head: whether the task trains a head.
 
     Raises:
-        InputError: a setting of another method was given, or the head of a task that has none.
+        InputError: a setting of another method was given, the head of a task that has none, or a quantised base for a
+            method that trains it.
 
     Example:
         >>> settings("top", {"layers": 3, "rank": None})
@@ -46,45 +53,60 @@ def settings(method: str, given: Mapping[str, Any], *, head: bool = True) -> dic
             "--method head trains a fresh head, but models of tokens have none: their logits come from the pretrained "
             "embeddings; choose --method lora, top or full"
         )
-    defaults = _DEFAULTS[method]
+    chosen = entry(method)
+    quantise = given.get("quantise")
+    if quantise is not None and not chosen.keeps_base:
+        raise InputError(
+            f"--quantise needs a method that leaves the weights as they are, which --method {method} does not: "
+            "choose another, such as lora"
+        )
     for name, value in given.items():
-        if value is not None and name not in defaults:
-            owner = next(other for other, names in _DEFAULTS.items() if name in names)
+        if value is not None and name not in chosen.settings and name != "quantise":
+            owners = [other for other, one in METHODS.items() if name in one.settings]
             raise InputError(
-                f"--{name} belongs to --method {owner} and means nothing to --method {method}: leave it out"
+                f"--{name} belongs to --method {', '.join(owners)} and means nothing to --method {method}: leave it out"
             )
-    return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
+    found = {n: default if given.get(n) is None else given[n] for n, default in chosen.settings.items()}
+    return found if quantise is None else {**found, "quantise": quantise}
 
 
 def adaptation(method: str, setting: Mapping[str, Any], params: Params) -> Adaptation:
     """What learns under a method; a head always does, and with it a pooler before it.
 
     Args:
-        method: "full", "head", "top" or "lora".
-        setting: from `settings`, with a target.
+        method: a key of `METHODS`.
+        setting: from `settings`, with a target where the method has one.
         params: of the model.
 
     Raises:
-        InputError: more layers than the model has, or none; what `jaxft.lora` refuses.
+        InputError: more layers than the model has, or none; what the adaptation refuses.
     """
-    from jaxft.adapt import chain, full, lora, tune
-    from jaxft.trees import glob
+    from jaxft.adapt import chain, full, tune
+    from jaxft.trees import everything, glob
 
     heads = [f"{name}/**" for name in ("head", "pooler") if name in params]
     if method == "full":
         return full()
-    if method == "head":
-        return tune(glob(*heads))
     if method == "top":
         return tune(glob(*heads, *_top(params, setting["layers"])))
-    chosen = glob(*setting["target"])
-    branch = lora(
-        chosen & ~glob(*heads) if heads else chosen,
-        rank=setting["rank"],
-        alpha=setting["alpha"],
-        dropout=setting["dropout"],
-    )
-    return chain(branch, tune(glob(*heads))) if heads else branch
+    links = []
+    if setting.get("quantise"):
+        from jaxft.adapt import quantise
+
+        links.append(quantise(_without(heads, glob("**/kernel")), kind=setting["quantise"]))
+    build = entry(method).build
+    if build is not None:
+        chosen = glob(*setting["target"]) if "target" in setting else everything
+        links.append(build(_without(heads, chosen), setting))
+    if heads:
+        links.append(tune(glob(*heads)))
+    return links[0] if len(links) == 1 else chain(*links)
+
+
+def _without(heads: list[str], chosen: Selection) -> Selection:
+    from jaxft.trees import glob
+
+    return chosen & ~glob(*heads) if heads else chosen
 
 
 def _top(params: Params, count: int) -> list[str]:
@@ -103,7 +125,7 @@ def _top(params: Params, count: int) -> list[str]:
 
 
 def default_target(params: Params) -> list[str]:
-    """The weights LoRA adapts where nothing is said: those of attention, or of pointwise convolutions.
+    """The weights low-rank methods adapt where nothing is said: those of attention, or of pointwise convolutions.
 
     A convolutional net without pointwise ones has all its convolutions adapted but the depthwise.
 
@@ -132,10 +154,5 @@ def title(configuration: Mapping[str, Any]) -> str:
         'top 2 layers of minilm'
     """
     setting = configuration["settings"]
-    names = {
-        "full": "full fine-tuning",
-        "head": "head only",
-        "top": f"top {setting.get('layers')} layers",
-        "lora": f"LoRA of rank {setting.get('rank')}",
-    }
-    return f"{names[configuration['method']]} of {Path(configuration['model']).name}"
+    kind = f" in {setting['quantise']}" if setting.get("quantise") else ""
+    return f"{entry(configuration['method']).title.format(**setting)} of {Path(configuration['model']).name}{kind}"

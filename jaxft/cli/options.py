@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxft.cli.method import LEARNING_RATES, settings
+from jaxft.cli.method import Quantised, entry, settings
+from jaxft.cli.methods import Name
 from jaxft.cli.tasks import TASKS, Task
 from jaxft.errors import InputError
 from jaxft.files import ASSETS
@@ -24,6 +25,8 @@ _COUNTS = (
     "evaluate_every",
     "save_every",
     "rank",
+    "size",
+    "length",
 )
 
 
@@ -44,21 +47,23 @@ class Options:
     eval: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(optional)")] = None
     """Rows to evaluate on after every epoch; the checkpoint with the best accuracy on them (regress: mean squared
     error, tag and spans: F1, lm, chat and seq2seq: perplexity) is the one that predicts."""
-    method: Literal["full", "head", "top", "lora"]
-    """What learns. full: everything. head: the head alone. top: the head and the last --layers layers. lora: the
-    head and low-rank updates of --target. Models of tokens (lm, chat, seq2seq) have no head."""
+    method: Name
+    """What learns beside the head. full: everything. head: nothing. top: the last --layers layers. lora, rslora,
+    lora-fa, dora, pissa, olora, vera, loha, lokr: low-rank updates of --target. ia3: factors of keys, values and inner
+    states. bitfit: biases. norms: norms. houlsby, pfeiffer: bottlenecks of --size. prompt, prefix: --length vectors
+    before the text, or before the keys of each layer. Models of tokens (lm, chat, seq2seq) have no head."""
     out: Path
     """Directory of the run, new or empty."""
     resume: bool = False
     """Continue the run in --out from its newest checkpoint, bit for bit, or start it if there is none."""
     layers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 2)")] = None
     """top: how many of the last layers learn."""
-    rank: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 8)")] = None
-    """lora: rank of the updates."""
+    rank: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 8; 256 for vera)")] = None
+    """Low-rank methods: rank of the updates."""
     alpha: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 16)")] = None
-    """lora: the updates are scaled by alpha / rank."""
+    """Most low-rank methods: the updates are scaled by alpha / rank."""
     dropout: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0)")] = None
-    """lora: dropout rate on the input of the updates."""
+    """Most low-rank methods: dropout rate on the input of the updates."""
     target: Annotated[
         tuple[str, ...] | None,
         tyro.conf.arg(
@@ -66,12 +71,18 @@ class Options:
             help_behavior_hint="(default: '**/attention/{query,value}/kernel', or convolutions of one by one)",
         ),
     ] = None
-    """lora: globs over the paths of the weights to adapt."""
+    """Low-rank methods: globs over the paths of the weights to adapt."""
+    size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
+    """houlsby, pfeiffer: dimension of the bottlenecks."""
+    length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 20)")] = None
+    """prompt, prefix: how many vectors."""
+    quantise: Annotated[
+        Quantised | None, tyro.conf.arg(metavar="{int8,nf4}", help_behavior_hint="(default: as it is)")
+    ] = None
+    """Keep the kernels of the base in eight or four bits, under a method that leaves them as they are."""
     lr: Annotated[
         float | None,
-        tyro.conf.arg(
-            metavar="FLOAT", help_behavior_hint="(default: 5e-5 for full, 1e-4 for top, 1e-3 for lora, 1e-2 for head)"
-        ),
+        tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: the method's; 5e-5 full, 1e-3 lora, 1e-2 head)"),
     ] = None
     """Peak learning rate."""
     epochs: int = 3
@@ -161,14 +172,16 @@ class Options:
             InputError: a setting of another method or task was given.
         """
         task = TASKS[self.task]
-        given = {name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout")}
+        given = {
+            name: getattr(self, name) for name in ("layers", "rank", "alpha", "dropout", "size", "length", "quantise")
+        }
         given["target"] = None if self.target is None else list(self.target)
         return {
             "task": self.task,
             "model": located(self.model),
             "method": self.method,
             "settings": settings(self.method, given, head=task.head),
-            "lr": LEARNING_RATES[self.method] if self.lr is None else self.lr,
+            "lr": entry(self.method).rate if self.lr is None else self.lr,
             "epochs": self.epochs,
             "batch_size": task.batch_size if self.batch_size is None else self.batch_size,
             "accumulate": self.accumulate,

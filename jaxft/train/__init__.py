@@ -5,6 +5,7 @@ from jaxft.train.compile_cache import enable_compile_cache
 from jaxft.train.costs import Cost, cost
 from jaxft.train.evaluate import evaluate, predict
 from jaxft.train.loop import FitResult, fit
+from jaxft.train.merge_report import LogitChange, MergeReport, WeightChange, merge_report
 from jaxft.train.optimise import adamw, decayed, warmup_linear
 from jaxft.train.peft_load import load_adapter
 from jaxft.train.peft_save import save_adapter
@@ -19,12 +20,15 @@ __all__ = [
     "Cost",
     "FitResult",
     "Interrupted",
+    "LogitChange",
+    "MergeReport",
     "NonFiniteLoss",
     "Placement",
     "Restored",
     "TokenLosses",
     "Topology",
     "TrainingStopped",
+    "WeightChange",
     "adamw",
     "cost",
     "data_parallel",
@@ -37,6 +41,7 @@ __all__ = [
     "load_adapter",
     "make_mesh",
     "make_step",
+    "merge_report",
     "predict",
     "restore",
     "save_adapter",

@@ -2,7 +2,7 @@
 
 from jaxft.trees.fingerprint import fingerprint
 from jaxft.trees.nodes import is_node, nodes
-from jaxft.trees.paths import leaf_paths, map_with_path, replace
+from jaxft.trees.paths import is_array, leaf_paths, map_with_path, replace
 from jaxft.trees.select import Selection, as_selector, everything, first_match, glob, select
 from jaxft.trees.split import join, partition, split
 from jaxft.trees.table import Row, Summary
@@ -16,6 +16,7 @@ __all__ = [
     "fingerprint",
     "first_match",
     "glob",
+    "is_array",
     "is_node",
     "join",
     "leaf_paths",

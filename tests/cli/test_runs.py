@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxft.cli.method import LEARNING_RATES
+from jaxft.cli.methods import METHODS
 from jaxft.cli.rebuild import load_run
 from jaxft.models import load_model
 from jaxft.train import load_adapter, predict
@@ -107,7 +107,7 @@ def test_a_method_trains_what_it_says(method, changes, trained, jaxft, finetune_
     words = finetune_words(tmp_path / "run", method=method, epochs=1, lr=None, eval=None, **changes)
     assert jaxft(*words).code == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["configuration"]["lr"] == LEARNING_RATES[method]
+    assert record["configuration"]["lr"] == METHODS[method].rate
     report = (tmp_path / "run" / "report.md").read_text()
     assert "there is no `adapter/`" in report
     assert not (tmp_path / "run" / "adapter").exists()
