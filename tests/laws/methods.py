@@ -57,6 +57,7 @@ METHODS: dict[str, Method] = {
         lambda m: everything(m) - WEIGHTS - 2 * HIDDEN,
         WEIGHTS,
     ),
+    "narrow to head": Method(lambda s, m: ft.narrow(ft.full(), s), lambda m: m.head, lambda m: HEAD, WEIGHTS),
     "lora": Method(lambda s, m: ft.lora(s, rank=4), weights, lambda m: low_rank(4, 4), WEIGHTS),
     "lora rank-stabilised": Method(
         lambda s, m: ft.lora(s, rank=4, rank_stabilized=True), weights, lambda m: low_rank(4, 4), WEIGHTS
