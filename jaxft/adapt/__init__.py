@@ -1,15 +1,19 @@
 """Adaptations: which arrays learn, and how they enter the model."""
 
 from jaxft.adapt.adalora import adalora
+from jaxft.adapt.averaging import Soup, greedy_soup, interpolate, uniform_soup
 from jaxft.adapt.bottleneck import bottleneck, houlsby, parallel_adapter, pfeiffer
 from jaxft.adapt.chain import chain
+from jaxft.adapt.concatenate import concatenate_rank
 from jaxft.adapt.loha import loha
 from jaxft.adapt.lokr import lokr
 from jaxft.adapt.lora_fa import lora_fa
 from jaxft.adapt.lowrank import lora
+from jaxft.adapt.many import serve, stack_deltas, swap_delta
 from jaxft.adapt.masked import MaskedRank
 from jaxft.adapt.merge import merge
 from jaxft.adapt.mixout import mix, mixout
+from jaxft.adapt.narrow import narrow, release
 from jaxft.adapt.olora import olora
 from jaxft.adapt.partial import freeze, full, tune
 from jaxft.adapt.pissa import pissa
@@ -19,20 +23,26 @@ from jaxft.adapt.rank_budget import RankBudgetState, budget, rank_budget
 from jaxft.adapt.reinitialise import reinitialise
 from jaxft.adapt.residual import Taken, double_rank
 from jaxft.adapt.summary import summary
+from jaxft.adapt.task_vectors import dare, task_arithmetic, ties
 from jaxft.adapt.vera import vera
 
 __all__ = [
     "MaskedRank",
     "RankBudgetState",
+    "Soup",
     "Taken",
     "adalora",
     "bottleneck",
     "budget",
     "chain",
+    "concatenate_rank",
+    "dare",
     "double_rank",
     "freeze",
     "full",
+    "greedy_soup",
     "houlsby",
+    "interpolate",
     "loha",
     "lokr",
     "lora",
@@ -40,6 +50,7 @@ __all__ = [
     "merge",
     "mix",
     "mixout",
+    "narrow",
     "olora",
     "parallel_adapter",
     "pfeiffer",
@@ -48,7 +59,14 @@ __all__ = [
     "prompt",
     "rank_budget",
     "reinitialise",
+    "release",
+    "serve",
+    "stack_deltas",
     "summary",
+    "swap_delta",
+    "task_arithmetic",
+    "ties",
     "tune",
+    "uniform_soup",
     "vera",
 ]

@@ -1,14 +1,15 @@
-"""AdamW as encoders are fine-tuned with it, built from optax's parts."""
+"""AdamW as encoders are fine-tuned with it, built from optax's parts, and its schedules."""
 
 from __future__ import annotations
 
 import re
 
+import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
 from jaxft.trees import map_with_path
-from jaxft.types import Mask, PyTree
+from jaxft.types import Array, Mask, PyTree
 
 
 def decayed(tree: PyTree) -> Mask:
@@ -109,3 +110,45 @@ def warmup_linear(peak: float, steps: int, *, warmup: float = 0.1) -> optax.Sche
     if rising == 0:
         return falling
     return optax.join_schedules([optax.linear_schedule(0.0, peak, rising), falling], [rising])
+
+
+def slanted_triangular(peak: float, steps: int, *, cut: float = 0.1, ratio: float = 32.0) -> optax.Schedule:
+    r"""A schedule that rises linearly to its peak in a short time and falls linearly in a long one.
+
+    .. math:: η(t) = η_{peak} (1 + p (ratio − 1)) / ratio, \quad
+        p = t / c \text{ if } t < c, \text{ else } 1 − (t − c) / (c (1 / cut − 1)), \quad c = ⌊cut · T⌋
+
+    Where rounding c down would end the fall before the last step, p stays at zero.
+
+    Args:
+        peak: the highest learning rate.
+        steps: T, the optimizer updates in all.
+        cut: the share of the updates that rise.
+        ratio: how many times the lowest rate is smaller than the highest.
+
+    Raises:
+        InputError: ``cut`` lies outside (0, 1) or leaves no step that rises, or ``ratio`` is below one.
+
+    Example:
+        >>> schedule = slanted_triangular(1.0, 100)
+        >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 55, 100)]
+        [0.031, 0.516, 1.0, 0.516, 0.031]
+
+    References:
+        Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
+    """
+    if not 0.0 < cut < 1.0 or int(steps * cut) < 1:
+        raise InputError(
+            f"a slanted triangle rises for a share of the steps in (0, 1) and at least one step, "
+            f"but cut is {cut} of {steps} steps"
+        )
+    if ratio < 1.0:
+        raise InputError(f"ratio says how many times smaller the lowest rate is, at least 1, but is {ratio}")
+    rising = int(steps * cut)
+
+    def schedule(count: Array) -> Array:
+        fall = 1 - (count - rising) / (rising * (1 / cut - 1))
+        p = jnp.maximum(jnp.minimum(count / rising, fall), 0.0)
+        return peak * (1 + p * (ratio - 1)) / ratio
+
+    return schedule

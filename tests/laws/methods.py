@@ -115,6 +115,7 @@ METHODS: dict[str, Method] = {
     ),
     "loha": Method(lambda s, m: ft.loha(s, rank=2), weights, lambda m: 2 * low_rank(2, 2), WEIGHTS, 4),
     "lokr": Method(lambda s, m: ft.lokr(s, rank=1, factor=4), weights, lambda m: kronecker((4, 4, 4), 1), WEIGHTS, 4),
+    "narrow to head": Method(lambda s, m: ft.narrow(ft.full(), s), lambda m: m.head, lambda m: HEAD, WEIGHTS),
     "lora": Method(lambda s, m: ft.lora(s, rank=4), weights, lambda m: low_rank(4, 4), WEIGHTS),
     "lora rank-stabilised": Method(
         lambda s, m: ft.lora(s, rank=4, rank_stabilized=True), weights, lambda m: low_rank(4, 4), WEIGHTS
