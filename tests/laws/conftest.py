@@ -14,9 +14,9 @@ OUTCOMES = pytest.StashKey[dict[tuple[str, str], set[str]]]()
 INTRODUCTION = """\
 # Laws
 
-Every adaptation is held to the same laws by `tests/laws/test_laws_adaptations.py`, on a Flax Linen net, an NNX net and a
-plain function, or, where it needs a slot of ours, on a small transformer. `make laws` writes this page from the outcomes:
-✓ holds on all of them; a number says why a law is not asked.
+Every adaptation is held to the same laws by `tests/laws/test_laws_adaptations.py`, on a Flax Linen net, an NNX net and
+a plain function, or, where it needs a slot of ours, on a small transformer. `make laws` writes this page from the
+outcomes: ✓ holds on all of them; a number says why a law is not asked.
 """
 
 
