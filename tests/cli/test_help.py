@@ -65,5 +65,5 @@ def test_the_options_are_explained(jaxft):
     text = jaxft("finetune", "--help").out
     for option in ("--model", "--train", "--eval", "--method", "--layers", "--rank", "--alpha", "--lr", "--resume"):
         assert option in text
-    assert "1e-3 for lora" in " ".join(text.split())
+    assert "1e-3 lora" in " ".join(text.split())
     assert "{None}" not in text
