@@ -31,13 +31,22 @@ def tokens(model: Model, configuration: Mapping[str, Any], table: Table, labels:
     from jaxft.data import Ragged, tokenise
 
     dataset = tokenise(model.tokenizer, table, max_length=configuration["max_length"], labels=labels)
-    kinds = dataset.columns.get("token_type_ids")
-    if isinstance(kinds, Ragged) and kinds.values.max() >= model.config.token_types:
-        raise InputError(
-            f"{table.source} has pairs of texts, but the model {configuration['model']} cannot tell a first text from "
-            f"a second: it has {model.config.token_types} token type; join each pair in the column 'text'"
-        )
-    return dataset
+    if "text_pair" not in table:
+        return dataset
+    kinds, known = dataset.columns.get("token_type_ids"), model.config.token_types
+    named = int(kinds.values.max()) if isinstance(kinds, Ragged) else 0
+    alone, paired = (model.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+    # A model of one kind of token or of none passes over the kinds, and reads where a text ends from a token there.
+    if named >= known > 1:
+        why = f"its tokenizer names {named + 1} token types, and it has {known}"
+    elif paired == alone and not 0 < named < known:
+        why = f"its tokenizer puts no token between them, and it has {known} token types"
+    else:
+        return dataset
+    raise InputError(
+        f"{table.source} has pairs of texts, but the model {configuration['model']} cannot tell a first text from "
+        f"a second: {why}; join each pair in the column 'text'"
+    )
 
 
 def buckets(max_length: int) -> tuple[int, ...]:

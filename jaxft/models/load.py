@@ -50,7 +50,8 @@ def load_model(
 
     A head the files hold is used when it was trained for the same task, pooling and number of labels; otherwise the
     head starts fresh, and the log says so. With ``pooling="cls"`` the pooler starts from the files: the one of
-    "minilm" was never trained, so prefer the mean there.
+    "minilm" was never trained, so prefer the mean there. Where nothing reads the pooler of the files, as with
+    ``pooling="mean"`` or in tagging, it is left out, and :func:`save_model` writes none.
 
     Args:
         source: an asset ("minilm"), a directory with ``config.json`` and safetensors, a GGUF file of a Llama or a

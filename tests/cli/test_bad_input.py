@@ -162,24 +162,41 @@ def test_a_model_without_a_tokenizer(jaxft, finetune_words, inputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
-def test_pairs_for_a_model_that_knows_none(jaxft, finetune_words, inputs, tmp_path):
+def without_kinds(source, directory, template):
+    """The model with one kind of token, and a tokenizer that names two of them in pairs."""
     from safetensors.numpy import load_file, save_file
 
-    plain = tmp_path / "plain"
-    shutil.copytree(inputs.model, plain)
-    arrays = load_file(plain / "model.safetensors")
+    shutil.copytree(source, directory)
+    arrays = load_file(directory / "model.safetensors")
     arrays["embeddings.token_type_embeddings.weight"] = arrays["embeddings.token_type_embeddings.weight"][:1].copy()
-    save_file(arrays, plain / "model.safetensors")
-    raw = json.loads((plain / "config.json").read_text())
-    (plain / "config.json").write_text(json.dumps(raw | {"type_vocab_size": 1}))
-    raw = json.loads((plain / "tokenizer_config.json").read_text())
+    save_file(arrays, directory / "model.safetensors")
+    raw = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(raw | {"type_vocab_size": 1}))
+    raw = json.loads((directory / "tokenizer_config.json").read_text())
     names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
-    (plain / "tokenizer_config.json").write_text(json.dumps(raw | names))
+    (directory / "tokenizer_config.json").write_text(json.dumps(raw | names))
+    raw = json.loads((directory / "tokenizer.json").read_text())
+    raw["post_processor"]["pair"] = [piece for piece in raw["post_processor"]["pair"] if template(piece)]
+    (directory / "tokenizer.json").write_text(json.dumps(raw))
+    return directory
+
+
+def test_pairs_for_a_model_that_knows_none(jaxft, finetune_words, inputs, tmp_path):
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("text,text_pair,label\nthe film,was fine,good\nthe film,was dull,bad\n")
-    words = finetune_words(tmp_path / "run", model=plain, train=pairs, eval=None)
-    check_refusal(jaxft(*words), str(pairs), "it has 1 token type")
+    ends = iter(range(9))
+    glued = without_kinds(inputs.model, tmp_path / "glued", lambda piece: "Sequence" in piece or next(ends) in (0, 2))
+    words = finetune_words(tmp_path / "run", model=glued, train=pairs, eval=None)
+    check_refusal(jaxft(*words), str(pairs), "puts no token between them", "it has 1 token types")
     assert not (tmp_path / "run").exists()
+
+
+def test_pairs_with_a_token_between_them_need_no_kinds(jaxft, finetune_words, inputs, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_pair,label\nthe film,was fine,good\nthe film,was dull,bad\n")
+    apart = without_kinds(inputs.model, tmp_path / "apart", lambda piece: True)
+    ended = jaxft(*finetune_words(tmp_path / "run", model=apart, train=pairs, eval=None, epochs=1, method="head"))
+    assert ended.code == 0, ended.err
 
 
 def test_a_damaged_run(run, jaxft, inputs, tmp_path):

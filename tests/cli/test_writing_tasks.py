@@ -165,6 +165,15 @@ def test_replies_are_learned(jaxft, finetune_words, decoder, tmp_path):
     alone = write_jsonl(tmp_path / "alone.jsonl", [{"messages": rows[0]["messages"][1:]}])
     check_refusal(jaxft("predict", "--run", run, "--data", alone, "--out", out), "nothing to reply to in row 1")
 
+    # A prompt that nearly fills the model shortens no other reply, and one that fills it is named.
+    long, endless = ({"messages": [{"role": "user", "content": " ".join(["film"] * many)}]} for many in (42, 60))
+    mixed = write_jsonl(tmp_path / "mixed.jsonl", [long, rows[0]])
+    assert jaxft("predict", "--run", run, "--data", mixed, "--out", out).code == 0
+    assert json.loads(out.read_text().splitlines()[1])["reply"] == "very fine"
+    mixed = write_jsonl(tmp_path / "mixed.jsonl", [rows[0], endless])
+    ended = jaxft("predict", "--run", run, "--data", mixed, "--out", out)
+    check_refusal(ended, "row 2", "63 tokens, which leave no room for a reply in the 48 positions")
+
 
 def test_sequences_are_written(jaxft, finetune_words, pair, tmp_path):
     rng = random.Random(0)

@@ -60,11 +60,11 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
 
     conversations = opened(rows)
     prompts = chat_prompts(learned.model, conversations)
-    replies = []
-    for batch, most in prompt_batches(learned, prompts, _LONGEST_REPLY):
-        replies += written(learned, [batch], most)
-    for messages, reply in zip(conversations, replies, strict=True):
-        yield {"messages": messages, "reply": reply}
+    replies = {}
+    for places, batch, most in prompt_batches(learned, prompts, _LONGEST_REPLY, rows.where):
+        replies |= dict(zip(places, written(learned, [batch], most), strict=True))
+    for place, messages in enumerate(conversations):
+        yield {"messages": messages, "reply": replies[place]}
 
 
 CHAT = Task(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jaxft.cli.inputs import buckets
 from jaxft.cli.tasks.task import Learned
+from jaxft.errors import InputError
 
 if TYPE_CHECKING:
     from jaxft.data import Dataset, Table
     from jaxft.types import Batch
+
+_STEP = 16
 
 
 def token_figures(learned: Learned, rows: Table, dataset: Dataset) -> dict[str, float]:
@@ -54,11 +57,38 @@ def written(learned: Learned, batches: Iterable[Batch], most: int) -> list[str]:
     return texts
 
 
-def prompt_batches(learned: Learned, prompts: Sequence[str], most: int) -> Iterator[tuple[Batch, int]]:
-    """Prompts of a chat template as batches, each with the tokens it has room for, at most so many."""
+def prompt_batches(
+    learned: Learned, prompts: Sequence[str], most: int, where: Callable[[int], str]
+) -> Iterator[tuple[list[int], Batch, int]]:
+    """Prompts of a chat template in batches of one room each: their places, their tokens, and how many more they get.
+
+    A long prompt shortens its own reply and nobody else's.
+
+    Args:
+        learned: what writes.
+        prompts: from the template.
+        most: tokens a reply may get.
+        where: what a message calls a prompt.
+
+    Raises:
+        InputError: a prompt leaves no room for a token.
+    """
     from jaxft.generation import encode_prompts
 
-    size = learned.configuration["batch_size"]
-    for start in range(0, len(prompts), size):
-        batch = encode_prompts(learned.model, prompts[start : start + size], special=False)
-        yield batch, max(1, min(most, learned.model.config.max_positions - batch["input_ids"].shape[1]))
+    model, size = learned.model, learned.configuration["batch_size"]
+    positions = model.config.max_positions
+    rooms: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        tokens = len(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if tokens >= positions:
+            raise InputError(
+                f"the conversation in {where(place)} has {tokens} tokens, which leave no room for a reply in the "
+                f"{positions} positions of the model: shorten it"
+            )
+        room = positions - tokens
+        # Every room is a program of its own, so that they are few.
+        rooms.setdefault(min(most, room - room % _STEP or room), []).append(place)
+    for room, places in rooms.items():
+        for start in range(0, len(places), size):
+            chosen = places[start : start + size]
+            yield chosen, encode_prompts(model, [prompts[place] for place in chosen], special=False), room
