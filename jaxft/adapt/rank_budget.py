@@ -19,21 +19,21 @@ class RankBudgetState(NamedTuple):
     """What a rank budget remembers.
 
     Attributes:
-        count: the updates made so far.
+        step: the updates made so far.
         sensitivity: Ī of every entry of P, Λ and Q, in float32, laid out as the parameters.
         uncertainty: Ū, likewise.
         kept: which entries of each Λ the latest allocation kept, likewise.
         inner: the state of the optimizer.
     """
 
-    count: Array
+    step: Array
     sensitivity: PyTree
     uncertainty: PyTree
     kept: PyTree
     inner: Any
 
 
-def budget(count: Array, *, start: int, end: int, steps: int, warmup: int, final: int) -> Array:
+def budget(step: Array, *, start: int, end: int, steps: int, warmup: int, final: int) -> Array:
     """How many entries of Λ may stay after an update, a whole number.
 
     b(t) = b₀ for t < t_i;  b_T + (b₀ − b_T)(1 − (t − t_i)/(T − t_f − t_i))³ for t_i ≤ t < T − t_f;  b_T after
@@ -42,7 +42,7 @@ def budget(count: Array, *, start: int, end: int, steps: int, warmup: int, final
     that its code follows. It is rounded to the nearest whole number.
 
     Args:
-        count: t, the updates made before.
+        step: t, the updates made before.
         start: b₀.
         end: b_T.
         steps: T.
@@ -53,7 +53,7 @@ def budget(count: Array, *, start: int, end: int, steps: int, warmup: int, final
         >>> [int(budget(jnp.int32(t), start=12, end=4, steps=10, warmup=2, final=4)) for t in range(8)]
         [12, 12, 12, 7, 5, 4, 4, 4]
     """
-    progress = jnp.clip((count - warmup) / (steps - final - warmup), 0.0, 1.0)
+    progress = jnp.clip((step - warmup) / (steps - final - warmup), 0.0, 1.0)
     return jnp.round(end + (start - end) * (1.0 - progress) ** 3).astype(jnp.int32)
 
 
@@ -130,15 +130,15 @@ def rank_budget(
         uncertainty = jax.tree.map(
             lambda mean, i, smooth: b2 * mean + (1 - b2) * jnp.abs(i - smooth), state.uncertainty, now, sensitivity
         )
-        allowed = budget(state.count, start=start, end=end, steps=steps, warmup=warmup, final=final)
+        allowed = budget(state.step, start=start, end=end, steps=steps, warmup=warmup, final=final)
         scores = _each(_importance, jax.tree.map(jnp.multiply, sensitivity, uncertainty))
         last = steps - final
-        shrinking = (state.count >= warmup) & (state.count < last) & (state.count % interval == 0)
-        spends = shrinking | (state.count == last)
+        shrinking = (state.step >= warmup) & (state.step < last) & (state.step % interval == 0)
+        spends = shrinking | (state.step == last)
         kept = jax.tree.map(lambda new, old: jnp.where(spends, new, old), _largest(scores, allowed), state.kept)
         inner_updates, inner = optimizer.update(updates, state.inner, params)
-        masked = _masked(inner_updates, params, kept, spends | (state.count >= last))
-        return masked, RankBudgetState(state.count + 1, sensitivity, uncertainty, kept, inner)
+        masked = _masked(inner_updates, params, kept, spends | (state.step >= last))
+        return masked, RankBudgetState(state.step + 1, sensitivity, uncertainty, kept, inner)
 
     return optax.GradientTransformation(init, update)
 
