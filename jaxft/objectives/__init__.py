@@ -1,7 +1,7 @@
 """Objectives: what is minimised. The mathematics of each is also a pure function on arrays."""
 
 from jaxft.objectives.bss import bss, smallest_singular_values
-from jaxft.objectives.categories import calibrate, category_relationship, reverse_category_relationship
+from jaxft.objectives.categories import calibration_temperature, category_relationship, reverse_category_relationship
 from jaxft.objectives.co_tuning import co_tuning, soft_cross_entropy
 from jaxft.objectives.combine import combine
 from jaxft.objectives.feature_distance import channel_attention, feature_distance, squared_feature_distance
@@ -18,7 +18,7 @@ from jaxft.objectives.tokens import next_token, span_cross_entropy
 
 __all__ = [
     "bss",
-    "calibrate",
+    "calibration_temperature",
     "category_relationship",
     "channel_attention",
     "co_tuning",

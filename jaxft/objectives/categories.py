@@ -18,7 +18,7 @@ _STEPS, _TOLERANCE = 200, 1e-4
 _WIDEST = 7.0
 
 
-def calibrate(logits: Array, labels: Array) -> Array:
+def calibration_temperature(logits: Array, labels: Array) -> Array:
     """The temperature under which predictions are most likely true.
 
     T = argmin_T mean −log softmax(z/T)_y,  sought between e⁻⁷ and e⁷
@@ -31,7 +31,7 @@ def calibrate(logits: Array, labels: Array) -> Array:
         A scalar: divide logits by it, here and on other rows.
 
     Example:
-        >>> round(float(calibrate(jnp.array([[8.0, 0.0]] * 4), jnp.array([0, 0, 0, 1]))), 3)
+        >>> round(float(calibration_temperature(jnp.array([[8.0, 0.0]] * 4), jnp.array([0, 0, 0, 1]))), 3)
         7.282
 
     References:
@@ -57,7 +57,7 @@ def category_relationship(probabilities: Array, labels: Array, *, classes: int) 
 
     Args:
         probabilities: p(y_s | x), ``[rows, source classes]``: the softmax of the source head's logits over their
-            temperature (see `calibrate`), on training rows of the target.
+            temperature (see `calibration_temperature`), on training rows of the target.
         labels: y_t, whole numbers ``[rows]``.
         classes: target categories.
 
@@ -130,7 +130,7 @@ def reverse_category_relationship(
     kernels = jax.lax.map(lambda c: _regress(train, labels, classes, c), jnp.asarray(strengths, jnp.float32))
     right = jnp.mean(jnp.argmax(held_out @ kernels, axis=-1) == held_out_labels, axis=1)
     kernel = kernels[jnp.argmax(right)]
-    given_source = jax.nn.softmax(kernel / calibrate(held_out @ kernel, held_out_labels))
+    given_source = jax.nn.softmax(kernel / calibration_temperature(held_out @ kernel, held_out_labels))
     joint = (given_source * jnp.mean(jnp.concatenate([train, held_out]), axis=0)[:, None]).T
     return joint / jnp.sum(joint, axis=1, keepdims=True)
 

@@ -127,7 +127,7 @@ class _Forward:
         of_view = jax.random.fold_in(self._key, self._order.setdefault(view, len(self._order)))
         params = self._params if self.stats is None else join(self.stats, self._params)
         outputs = as_outputs(self._apply(params, inputs, train=train, key=of_view if key is None else key))
-        if outputs.stats is not None:
+        if train and outputs.stats is not None:
             self.found |= leaf_paths(jax.lax.stop_gradient(outputs.stats))
             self.stats = map_with_path(lambda path, leaf: self.found.get(path, leaf), self.stats)
         if plain:

@@ -76,7 +76,9 @@ def test_what_cannot_be_is_refused(jaxft, base, words, message):
 
 
 @pytest.mark.topology
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: run make test-topology")
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: run make test-topology"
+)
 def test_a_slice_that_is_not_there(jaxft, base):
     words = ("cost", "--model", base, "--method", "lora", *SMALL, "--topology", "v5e:2x2", "--json")
     replicated, split = costs(jaxft(*words)), costs(jaxft(*words, "--fsdp", 4))
