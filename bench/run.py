@@ -59,10 +59,11 @@ STUDY = """
 
 Thirty-two runs (8 seeds × 4 learning rates) of 200 steps of 64 rows on scikit-learn's digits, of a fully connected net
 (64–32–10) and a convolutional one (two convolutions of stride two, 16 and 32 channels), evaluation included, compiling
-left out: as one program run after run ("map"), with all runs side by side ("vmap"), one by one through `ft.fit`, and
-one by one in a bare loop over the same compiled update. Medians of five rounds in turns. "auto" takes "map" on a CPU:
-the two are about as fast there, and "map" needs the memory of one run. Then MiniLM on film sentences of at most 32
-tokens without dropout (`bench/study.py`).
+left out: as one program called run by run, in as many threads as there are cores ("map"), with all runs side by side
+in one call ("vmap"), with as many of them side by side as give each thread one call ("parts"), one by one through
+`ft.fit`, and one by one in a bare loop over the same compiled update. Medians of five rounds in turns. "auto" takes
+"map" on a CPU: it needs the memory of one run a thread, and gives a run the same bits in whatever company. Then MiniLM
+on film sentences of at most 32 tokens without dropout (`bench/study.py`).
 """
 
 
@@ -107,12 +108,15 @@ def decoding(figures: dict[str, Any]) -> list[str]:
 
 def studies() -> list[str]:
     """The lines about stacked runs and kept activations."""
-    lines = ["| network | `ft.fit` s | bare / fit | map / fit | vmap / fit | map / bare | compiling map, vmap s |"]
-    lines.append("|---" + "|--:" * 6 + "|")
+    lines = [
+        "| network | threads | `ft.fit` s | bare / fit | map / fit | vmap / fit | parts / fit | map / bare | compiling "
+        "map, vmap s |"
+    ]
+    lines.append("|---" + "|--:" * 8 + "|")
     for name in ("dense", "convolution"):
         f = run("study", name, {})
-        figures = [f"{f['fit_seconds']:.2f}"]
-        figures += [f"{f[key]:.3f}" for key in ("bare_of_fit", "map_of_fit", "vmap_of_fit", "map_of_bare")]
+        ratios = ("bare_of_fit", "map_of_fit", "vmap_of_fit", "parts_of_fit", "map_of_bare")
+        figures = [str(f["threads"]), f"{f['fit_seconds']:.2f}", *(f"{f[key]:.3f}" for key in ratios)]
         figures.append(f"{f['map_compile_seconds']:.1f}, {f['vmap_compile_seconds']:.1f}")
         lines.append("| " + " | ".join((name, *figures)) + " |")
     probes, kept = run("study", "probes", HUGE_PAGES), run("study", "prefix", HUGE_PAGES)

@@ -124,6 +124,9 @@ def runs(name: str) -> dict[str, float]:
     traced = trace(lambda c: experiment(name, c), Config(), ["lr", "seed"], {})
     values = [{"lr": c.lr, "seed": c.seed} for c in grid()]
     programs = {kind: compile_program(traced, lanes=len(values), stack=kind) for kind in ("vmap", "map")}
+    count = programs["map"].threads
+    parts = compile_program(traced, lanes=-(-len(values) // count), stack="vmap")
+    programs["parts"] = parts._replace(threads=count)
     ordinary = one_by_one(name)
     for program in programs.values():
         program.run(values)
@@ -135,6 +138,7 @@ def runs(name: str) -> dict[str, float]:
             seconds[kind].append(program.run(values)[1])
     medians = {way: statistics.median(found) for way, found in seconds.items()}
     return {
+        "threads": count,
         "fit_seconds": medians["fit"],
         "bare_of_fit": medians["bare"] / medians["fit"],
         **{f"{kind}_of_fit": medians[kind] / medians["fit"] for kind in programs},

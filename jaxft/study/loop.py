@@ -12,7 +12,8 @@ import numpy as np
 from jaxft.study.experiment import Experiment, task_of
 from jaxft.study.feed import Feed, feed, whole
 from jaxft.study.prepare import Prepared
-from jaxft.study.trace import Outcome, digest, evaluate_state
+from jaxft.study.start import first_batch, first_state
+from jaxft.study.trace import Outcome, digest, evaluate_state, traced_once
 from jaxft.train import make_step
 
 
@@ -63,3 +64,22 @@ def run_loop(experiment: Experiment, prepared: Prepared) -> Outcome:
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(metrics))
     measured = jax.tree.map(lambda *leaves: np.stack(leaves), *predictions)
     return Outcome(stacked, measured, jax.device_get(digest(state.delta)))
+
+
+def step_flops(experiment: Experiment, prepared: Prepared) -> float:
+    """The operations of the matrix products and convolutions of a step; nothing is computed.
+
+    Args:
+        experiment: of one of the runs.
+        prepared: its data.
+    """
+    found: list[float] = []
+
+    def look() -> None:
+        step = make_step(experiment.model.apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+        frozen, state = first_state(experiment, prepared)
+        batch = first_batch(experiment, prepared)
+        found.append(traced_once(partial(step.update, frozen), state, batch)[1])
+
+    jax.eval_shape(look)
+    return found[-1]

@@ -18,9 +18,9 @@ from jaxft.study.grid import Grid, field_types
 from jaxft.study.listing import list_runs
 from jaxft.study.report import SEED, Layout, write_report
 from jaxft.study.revision import source_file
-from jaxft.study.row import Writer
 from jaxft.study.runner import run_study
 from jaxft.study.structures import settings
+from jaxft.study.telling import Writer
 from jaxft.study.trace import Build
 from jaxft.train import enable_compile_cache
 
@@ -55,7 +55,8 @@ def main(
         metric: what the table compares; if None, perplexity of a language model, otherwise accuracy.
         equalise: settings, such as ``["lr"]``, of which every group keeps its own best by the validation rows.
         structure: names of floats that ``build`` needs as plain numbers.
-        writers: each receives the figures of every point of every run this process does.
+        writers: each receives the figures of every point of every run this process does, and of those that a killed one
+            left untold.
         stale: seconds without a sign of life after which the runs of another process are taken over.
         arguments: the words of the command; those of this process if None.
 

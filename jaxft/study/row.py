@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,13 +15,6 @@ from jaxft.study.trace import Facts, Outcome
 
 POINTS = 100
 """Points of a learning curve at most, those of evaluations apart."""
-
-
-class Writer(Protocol):
-    """Whatever takes figures, such as the run of an experiment tracker."""
-
-    def log(self, figures: dict[str, Any], /) -> Any:
-        """Takes the figures of one point of one run."""
 
 
 def make_row(
@@ -35,7 +28,7 @@ def make_row(
         outcome: what it computed.
         facts: what was known of it.
         program: that computed it.
-        seconds: its share of the time.
+        seconds: its share of the time that the runs under way with it took.
         lane: its place among the runs of the call.
     """
     measured = {part: _measured(outcome, facts, part) for part in facts.labels}
@@ -55,6 +48,7 @@ def make_row(
         "program": {
             "stack": program.stack,
             "lanes": program.lanes,
+            "threads": program.threads,
             "lane": lane,
             "traced": list(program.trace.names),
             "prefix": program.trace.prefix,
@@ -74,16 +68,6 @@ def bits(outcome: Outcome) -> str:
         array = np.ascontiguousarray(leaf)
         hashed.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
     return hashed.hexdigest()
-
-
-def tell(writers: Sequence[Writer], row: Mapping[str, Any]) -> None:
-    """Hands the learning curve and the figures of a finished run to every writer."""
-    settings = {f"config/{name}": value for name, value in row["config"].items()}
-    for writer in writers:
-        for point in row["curve"]:
-            writer.log({"run": row["key"], **point})
-        final = {f"final/{name}": value for name, value in row["metrics"].items()}
-        writer.log({"run": row["key"], "step": row["curve"][-1]["step"], **settings, **final})
 
 
 def _measured(outcome: Outcome, facts: Facts, part: str) -> list[dict[str, float | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,10 @@ from jaxft.study.grid import Grid, field_types
 from jaxft.study.keys import run_key
 from jaxft.study.program import Stack, make_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
-from jaxft.study.row import Writer, make_row, tell
+from jaxft.study.row import make_row
 from jaxft.study.store import Store
 from jaxft.study.structures import Group, Programs, groups, in_words, settings
+from jaxft.study.telling import Writer, add_and_tell, tell_missed
 from jaxft.study.trace import Build, Facts
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def run_study(
         structure: names of floats that ``build`` needs as plain numbers.
         stack: as `compile_program` says.
         memory_limit: likewise.
-        writers: each receives the figures of every point of every run this process does.
+        writers: each receives the figures of every point of every run this process does, and of those that a killed one
+            left untold.
         stale: seconds without a sign of life after which the runs of another process are taken over.
         wait: for the runs that other processes do.
 
@@ -147,6 +149,7 @@ def run_configs(
                 if not wait:
                     break
                 time.sleep(min(1.0, stale / 6))
+        tell_missed(store, claims, writers)
         claims.sweep(store.finished())
     return [row for row in store.rows() if row["key"] in planned]
 
@@ -176,11 +179,7 @@ def _work(
     program = programs.compiled.get(plan.group.structure)
     done = 0
     while True:
-        finished = store.finished()
-        taken: list[str] = []
-        for key in configs:
-            if key not in finished and len(taken) < (1 if program is None else program.lanes):
-                taken += claims.take([key])
+        taken = _take(configs, store, claims, 1 if program is None else program.at_once)
         if not taken:
             return done
         if program is None:
@@ -194,29 +193,35 @@ def _work(
                 **{**options, "lanes": options["lanes"] or len(configs)},
             )
             programs.compiled[plan.group.structure] = program
-            for key in configs:
-                if key not in finished and key not in taken and len(taken) < program.lanes:
-                    taken += claims.take([key])
-        finished = store.finished()
-        mine = [key for key in taken if key not in finished]
+            taken += _take([key for key in configs if key not in taken], store, claims, program.at_once - len(taken))
+        mine = [key for key in taken if not store.has(key)]  # of which others may have finished some meanwhile
         if mine:
             began = datetime.now(UTC).isoformat(timespec="seconds")
             outcomes, seconds = program.run([_values(configs[key], plan.group.names) for key in mine])
             where = surroundings(source_file(build))
-            for lane, (key, outcome) in enumerate(zip(mine, outcomes, strict=True)):
-                row = make_row(
-                    key, settings(configs[key]), outcome, plan.facts[key], program, seconds / len(mine), lane
-                )
+            for place, (key, outcome) in enumerate(zip(mine, outcomes, strict=True)):
+                share, lane = seconds / len(mine), place % program.lanes
+                row = make_row(key, settings(configs[key]), outcome, plan.facts[key], program, share, lane)
                 row["program"]["masked"] = plan.group.masked
                 row["provenance"] |= {"code": sources.code, "script": sources.script, "build": sources.build}
                 row["provenance"]["config"] = _class_name(type(configs[key]), build)
                 row["provenance"] |= where | {"started": began}
-                if store.add(row):
-                    tell(writers, row)
-            finished = configs.keys() & store.finished()
-            logger.info("%d of %d done, %.2g s each", len(finished), len(configs), seconds / len(mine))
+                add_and_tell(store, writers, row)
+            known = len(configs.keys() & store.known)
+            logger.info("%d of %d done, %.2g s each", known, len(configs), seconds / len(mine))
         claims.release(taken)
         done += len(mine)
+
+
+def _take(keys: Iterable[str], store: Store, claims: Claims, most: int) -> list[str]:
+    """Claims runs that have no row, and looks at no more of them than it must."""
+    taken: list[str] = []
+    for key in keys:
+        if len(taken) == most:
+            break
+        if not store.has(key):
+            taken += claims.take([key])
+    return taken
 
 
 def _values(config: Any, names: Sequence[str]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from jaxft.study.grid import Grid, Masked, Scalar, field_types
 from jaxft.study.groups import larger_is_better
 from jaxft.study.keys import canonical
 from jaxft.study.program import Stack
-from jaxft.study.row import Writer
 from jaxft.study.runner import run_configs
 from jaxft.study.structures import Programs, groups, settings
+from jaxft.study.telling import Writer
 from jaxft.study.trace import Build
 
 if TYPE_CHECKING:

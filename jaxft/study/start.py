@@ -70,12 +70,18 @@ def start_of(experiment: Experiment, prepared: Prepared, *, limit: int) -> Start
 def first_state(experiment: Experiment, prepared: Prepared) -> tuple[StepFrozen, TrainState]:
     """What a step starts with: shapes, and the values of what depends on neither seed nor traced settings."""
     step = make_step(experiment.model.apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+    return step.init(jax.random.key(0), experiment.model.params, first_batch(experiment, prepared))
+
+
+def first_batch(experiment: Experiment, prepared: Prepared) -> Any:
+    """A batch of the shape that every step takes: the first row again and again."""
     rows = np.zeros(experiment.batch_size, np.int32)
-    views = {
-        view: {name: column[rows] for name, column in part.items()} | {"mask": rows == 0}
-        for view, part in prepared.train.items()
-    }
-    return step.init(jax.random.key(0), experiment.model.params, whole(views))
+    return whole(
+        {
+            view: {name: column[rows] for name, column in part.items()} | {"mask": rows == 0}
+            for view, part in prepared.train.items()
+        }
+    )
 
 
 class _Kept(NamedTuple):

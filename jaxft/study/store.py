@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -106,7 +106,9 @@ class Store:
             raise InputError(f"the row of run {row['key']} cannot be written as JSON ({error})") from error
         path = self._rows / f"{row['key']}.json"
         self._rows.mkdir(exist_ok=True)
-        return write_new(path, text) or (_read_row(path) is None and write_new(path, text))
+        made = write_new(path, text) or (_read_row(path) is None and write_new(path, text))
+        self._whole.add(row["key"])
+        return made
 
     def finished(self) -> set[str]:
         """Keys of the runs that have a row; each file is read once."""
@@ -114,6 +116,21 @@ class Store:
         self._whole &= found.keys()
         self._whole |= {key for key in found.keys() - self._whole if _read_row(found[key]) is not None}
         return set(self._whole)
+
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The row of a run; None if there is none."""
+        return _read_row(self._rows / f"{key}.json")
+
+    @property
+    def known(self) -> Set[str]:
+        """Keys of the runs that `has` and `finished` found a row of: no file is looked at."""
+        return self._whole
+
+    def has(self, key: str) -> bool:
+        """Whether a run has a row, without looking at any other file."""
+        if key not in self._whole and self.row(key) is not None:
+            self._whole.add(key)
+        return key in self._whole
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row, in the order of the configs, field by field, then of the keys."""

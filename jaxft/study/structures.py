@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxft.study.grid import field_types
 from jaxft.study.keys import canonical, plain
+from jaxft.study.memory import device_bytes
 from jaxft.study.program import Program
 from jaxft.study.trace import Build, Facts, describe
 
@@ -42,7 +43,7 @@ class Programs:
         compiled: of a structure.
     """
 
-    facts: dict[Hashable, Facts] = field(default_factory=dict)
+    facts: dict[tuple[Hashable, tuple[int, ...]], Facts] = field(default_factory=dict)
     compiled: dict[Hashable, Program] = field(default_factory=dict)
 
     def known(self, build: Build, group: Group, config: Any) -> Facts:
@@ -50,8 +51,17 @@ class Programs:
         ranks = {name: getattr(config, name) for name in group.masked}
         place = group.structure, tuple(ranks.values())
         if place not in self.facts:
-            self.facts[place] = describe(build, config, group.names, ranks)
+            same = next((f.prepared for (of, _), f in self.facts.items() if of == group.structure), None)
+            self.facts[place] = self._kept(describe(build, config, group.names, ranks, same))
         return self.facts[place]
+
+    def _kept(self, facts: Facts) -> Facts:
+        """The facts with their rows, which structures with equal ones share, or without what would be too much."""
+        rows = {known.data: known for known in self.facts.values() if known.prepared is not None}
+        if facts.data in rows:
+            return facts._replace(prepared=rows[facts.data].prepared)
+        fits = sum(known.nbytes for known in rows.values()) + facts.nbytes <= device_bytes() // 4
+        return facts if fits else facts._replace(prepared=None)
 
 
 def groups(

@@ -60,6 +60,7 @@ class Facts(NamedTuple):
         data: fingerprint of all rows.
         nbytes: size of all rows.
         trained: how many numbers learn, those of a masked rank counted as if it were the largest.
+        prepared: the rows, for whoever traces the run next; None where they would take too much memory.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Facts(NamedTuple):
     data: str
     nbytes: int
     trained: int
+    prepared: Prepared | None
 
 
 class Trace(NamedTuple):
@@ -96,7 +98,9 @@ class Trace(NamedTuple):
         return sum(np.dtype(constant.dtype).itemsize * constant.size for constant in map(jnp.asarray, self.constants))
 
 
-def describe(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int]) -> Facts:
+def describe(
+    build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int], prepared: Prepared | None = None
+) -> Facts:
     """What the runs of a configuration have in common; nothing is trained.
 
     Args:
@@ -104,6 +108,7 @@ def describe(build: Build, config: Any, names: Sequence[str], masked: Mapping[st
         config: the values of the traced settings do not matter, only their types.
         names: the settings that are traced: floats, the seed, masked ranks.
         masked: name -> the largest rank.
+        prepared: its rows, where a run of the same structure was described; tokenised and padded here if None.
 
     Raises:
         InputError: build needs the value of a traced setting, or what it returns cannot be run.
@@ -112,13 +117,15 @@ def describe(build: Build, config: Any, names: Sequence[str], masked: Mapping[st
 
     def look(values: dict[str, Array]) -> None:
         experiment = check_experiment(_build(build, config, values, masked))
-        found.append(_facts(experiment, prepare(experiment)))
+        found.append(_facts(experiment, prepare(experiment) if prepared is None else prepared))
 
     jax.eval_shape(look, _example(config, names))
     return found[-1]
 
 
-def trace(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int]) -> Trace:
+def trace(
+    build: Build, config: Any, names: Sequence[str], masked: Mapping[str, int], prepared: Prepared | None = None
+) -> Trace:
     """Traces the whole run of a configuration; the arguments are those of `describe`.
 
     Raises:
@@ -128,7 +135,7 @@ def trace(build: Build, config: Any, names: Sequence[str], masked: Mapping[str, 
 
     def run(values: dict[str, Array]) -> Outcome:
         experiment = check_experiment(_build(build, config, values, masked))
-        outcome, *costs = _run(experiment, prepare(experiment))
+        outcome, *costs = _run(experiment, prepare(experiment) if prepared is None else prepared)
         found.append((costs[0], costs[1]))
         return outcome
 
@@ -170,7 +177,7 @@ def _run(experiment: Experiment, prepared: Prepared) -> tuple[Outcome, float, fl
     step = make_step(start.train, experiment.adaptation, experiment.objective, experiment.optimizer)
     first = stream.batch(stream.start(), 0)
     frozen, state = step.init(init_key, experiment.model.params, first)
-    update, flops = _traced_once(partial(step.update, frozen), state, first)
+    update, flops = traced_once(partial(step.update, frozen), state, first)
     evaluation = partial(
         evaluate_state, start.measure, experiment.adaptation, task_of(experiment), frozen, held_out=held_out
     )
@@ -179,8 +186,14 @@ def _run(experiment: Experiment, prepared: Prepared) -> tuple[Outcome, float, fl
     return Outcome(metrics, predictions, digest(state.delta)), flops, start.saved
 
 
-def _traced_once(update: Callable[..., Any], state: TrainState, batch: Any) -> tuple[Callable[..., Any], float]:
-    """The update as a function that is not traced anew where it is used, and the operations of its products."""
+def traced_once(update: Callable[..., Any], state: TrainState, batch: Any) -> tuple[Callable[..., Any], float]:
+    """The update as a function that is not traced anew where it is used, and the operations of its products.
+
+    Args:
+        update: a step's, of state and batch.
+        state: values or shapes.
+        batch: likewise.
+    """
     closed, shape = jax.make_jaxpr(update, return_shape=True)(state, batch)
     program, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
     tree = jax.tree.structure(shape)
@@ -256,6 +269,7 @@ def _facts(experiment: Experiment, prepared: Prepared) -> Facts:
         fingerprint([{str(view): columns for view, columns in prepared.train.items()}, prepared.held_out]),
         prepared.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
+        prepared,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jaxft as ft
+from jaxft.study.prepare import prepare
 from tests.study import every_float
 from tests.study.every_float import Config, build
 
@@ -92,8 +93,28 @@ def test_a_run_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_data_that_does_not_fit_stays_on_the_host(tmp_path):
-    found = rows_of(tmp_path, ft.grid(seed=range(2)), memory_limit=20_000)
+    found = rows_of(tmp_path / "loop", ft.grid(seed=range(2)), memory_limit=20_000)
     assert {row["program"]["stack"] for row in found} == {"loop"}
+    whole = rows_of(tmp_path / "whole", ft.grid(seed=range(2)))
+    assert [row["cost"]["flops"] for row in found] == [row["cost"]["flops"] for row in whole]
+    assert found[0]["cost"]["flops"] > 2 * 16 * (64 * 16 + 16 * 10)
+
+
+@pytest.mark.parametrize("stack", ["auto", "loop"])
+def test_the_rows_of_a_structure_are_prepared_once(stack, tmp_path, monkeypatch):
+    from jaxft.study import program, trace
+
+    prepared = []
+
+    def counted(experiment):
+        prepared.append(experiment)
+        return prepare(experiment)
+
+    for module in (program, trace):
+        monkeypatch.setattr(module, "prepare", counted)
+    grid = ft.grid(method=("full", "lora"), rank=ft.masked(2, 4), lr=(1e-3, 1e-2))
+    assert len(rows_of(tmp_path, grid, stack=stack)) == 8
+    assert len(prepared) == 2, "once for each method"
 
 
 def test_params_and_data_are_arguments_of_the_program(tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -34,6 +35,19 @@ def test_the_first_row_of_a_run_stays(tmp_path):
     assert (tmp_path / "study/rows/a.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "study/rows").iterdir()] == ["a.json"]
     assert store.finished() == {"a"}
+
+
+def test_a_run_is_looked_up_without_listing_the_others(tmp_path, monkeypatch):
+    store = opened(tmp_path)
+    Store(tmp_path).add(row("b"))  # as another process does
+    monkeypatch.setattr(Path, "glob", None)
+    monkeypatch.setattr(Path, "iterdir", None)
+    assert not store.has("a")
+    assert store.has("b")
+    store.add(row("a"))
+    assert store.known == {"a", "b"}
+    assert store.row("b") == row("b")
+    assert store.row("c") is None
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
