@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-topology check format bench parity docs constraints clean
+.PHONY: help setup demo test test-all test-topology check format bench parity laws docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ bench: $(READY) ## step time, throughput, memory and compiled FLOPs of each meth
 
 parity: $(READY) ## how far every model family is from its reference
 	$(BIN)/python -m bench.parity
+
+laws: $(READY) ## which adaptation obeys which law, in docs/laws.md
+	$(BIN)/python -m pytest -n 2 -q tests/laws/test_laws_adaptations.py --laws docs/laws.md
 
 docs: $(READY) ## the documentation as HTML, in build/site
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site

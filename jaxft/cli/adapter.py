@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxft.cli.methods import IN_PEFT
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
 
@@ -17,19 +18,19 @@ def write_adapter(out: Path, trained: Trained, *, replace: bool = False) -> None
 
     Args:
         out: the directory to write.
-        trained: a run with low-rank updates.
+        trained: a run with one of those methods.
         replace: put it in the place of one that is there.
 
     Raises:
-        InputError: the method has no low-rank updates, or they have no place in the layout.
+        InputError: what the method learned has no place in the layout.
     """
     from jaxft.train import save_adapter
 
     recipe, configuration = trained.recipe, trained.record.configuration
-    if configuration["method"] != "lora":
+    if configuration["method"] not in IN_PEFT:
         raise InputError(
-            f"the PEFT layout holds LoRA updates, but the run trained with --method {configuration['method']}: "
-            "export it with --format merged"
+            f"the PEFT layout holds what {', '.join(sorted(IN_PEFT))} learn, but the run trained with --method "
+            f"{configuration['method']}: export it with --format merged"
         )
     if trained.state.stats is not None:
         raise InputError("the PEFT layout has no place for updates of convolutions: export them with --format merged")

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxft.cli.methods import IN_PEFT
 from jaxft.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def finish(out: Path, record: Record, recipe: Recipe, result: FitResult, *, quie
     from jaxft.cli.tables import print_table
 
     trained = restore_run(out, record, recipe)
-    if record.configuration["method"] == "lora":
+    if record.configuration["method"] in IN_PEFT:
         try:
             write_adapter(out / "adapter", trained, replace=True)
         except InputError as reason:  # a finished training is not thrown away because one file has no place for it

@@ -161,3 +161,8 @@ METHODS: dict[Name, Method] = {
         "prefix of {length}", "keys and values in each layer", 1e-2, {"length": 20}, _insert("prefix", "length")
     ),
 }
+
+IN_PEFT = frozenset(
+    {"lora", "rslora", "lora-fa", "dora", "pissa", "olora", "vera", "loha", "lokr", "ia3", "prompt", "prefix"}
+)
+"""Methods whose result the layout of Hugging Face PEFT can hold."""

@@ -60,7 +60,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
 
     conversations = opened(rows)
     prompts = chat_prompts(learned.model, conversations)
-    replies = {}
+    replies: dict[int, str] = {}
     for places, batch, most in prompt_batches(learned, prompts, _LONGEST_REPLY, rows.where):
         replies |= dict(zip(places, written(learned, [batch], most), strict=True))
     for place, messages in enumerate(conversations):
