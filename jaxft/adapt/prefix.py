@@ -29,10 +29,11 @@ def prefix(
 
     The prefix of self-attention takes the first positions, so that those of the tokens count on from it; its keys are
     used as they are, without rotary angles or norms. This is what Hugging Face PEFT computes, except where layers have
-    a window: there it hides the prefix from later tokens, here never. All start as they do there: the prefix, or E, standard normal, the dense layers uniform in ±1/√(inputs). The model does
-    not start as the base model. In the bound params the leaves are ``…/attention/prefix/{key,value}``
-    ``[length, kv_heads · head_dim]``; what learns under reparametrise is at ``prefix/{embedding,hidden,output}`` of the
-    delta, where the outputs of ``output`` are the key, then the value, of each layer in turn.
+    a window: there it hides the prefix from later tokens, here never. All start as they do there: the prefix, or E,
+    standard normal, the dense layers uniform in ±1/√(inputs). The model does not start as the base model. In the bound
+    params the leaves are ``…/attention/prefix/{key,value}`` ``[length, kv_heads · head_dim]``; what learns under
+    reparametrise is at ``prefix/{embedding,hidden,output}`` of the delta, where the outputs of ``output`` are the key,
+    then the value, of each layer in turn.
 
     Args:
         selector: the kernels of the keys of the layers, ``"**/attention/key/kernel"``. In an encoder-decoder this is
