@@ -62,10 +62,11 @@ def houlsby(*, size: int = 64, activation: str = "gelu") -> Adaptation:
         InputError: as :func:`bottleneck`.
 
     Example:
-        >>> params = {"attention": {"output": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}}
-        >>> frozen, delta = houlsby(size=2).init(jax.random.key(0), {"encoder": params})
+        >>> kernels = {"attention/output": jnp.ones((4, 4)), "feed_forward/down": jnp.ones((12, 4))}
+        >>> params = nested({f"encoder/layer_0/{path}/kernel": kernel for path, kernel in kernels.items()})
+        >>> frozen, delta = houlsby(size=2).init(jax.random.key(0), params)
         >>> sum(leaf.size for leaf in jax.tree.leaves(delta))
-        22
+        44
 
     References:
         Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", 2019.

@@ -28,15 +28,17 @@ def prefix(
     softmax(s Q [P_K; K]ᵀ) [P_V; V],  or with reparametrise  [P_K, P_V of every layer] = tanh(E W + b) W' + b'
 
     The prefix of self-attention takes the first positions, so that those of the tokens count on from it; its keys are
-    used as they are, without rotary angles or norms, and no window hides them. This is what Hugging Face PEFT computes.
-    All start as it does: the prefix, or E, standard normal, the dense layers uniform in ±1/√(inputs). The model does
-    not start as the base model. In the bound params the leaves are ``…/attention/prefix/{key,value}``
-    ``[length, kv_heads · head_dim]``; what learns under reparametrise is at ``prefix/{embedding,hidden,output}`` of the
-    delta, where the outputs of ``output`` are the key, then the value, of each layer in turn.
+    used as they are, without rotary angles or norms. This is what Hugging Face PEFT computes, except where layers have
+    a window: there it hides the prefix from later tokens, here never. All start as they do there: the prefix, or E,
+    standard normal, the dense layers uniform in ±1/√(inputs). The model does not start as the base model. In the bound
+    params the leaves are ``…/attention/prefix/{key,value}`` ``[length, kv_heads · head_dim]``; what learns under
+    reparametrise is at ``prefix/{embedding,hidden,output}`` of the delta, where the outputs of ``output`` are the key,
+    then the value, of each layer in turn.
 
     Args:
         selector: the kernels of the keys of the layers, ``"**/attention/key/kernel"``. In an encoder-decoder this is
-            self-attention in both; ``"decoder/**/{attention,cross_attention}/key/kernel"`` is what PEFT chooses there.
+            self-attention in both; ``"decoder/**/attention/key/kernel"`` is what PEFT chooses there, and layers of
+            cross-attention may be named too.
         length: places of the prefix.
         reparametrise: the dimension of a dense layer that all layers share; None trains keys and values themselves.
         dropout: rate in [0, 1) on keys and values in training; may be traced.
