@@ -194,8 +194,8 @@ def page(config: Config, rows: list[dict[str, Any]]) -> str:
 {table}
 
 Accuracy on {rows[0]["test_rows"]:,} film sentences, the mean of {len(config.seeds)} seeds, with Wilson's interval of
-one test set and the range over seeds. Bold: the best, and what a paired t test over the seeds with Holm's correction does
-not tell from it, which with so few seeds is a weak test. Learning rates were chosen among four on validation rows;
+one test set and the range over seeds. Bold: the best, and what a paired t test over the seeds with Holm's correction
+does not tell from it, which with so few seeds is a weak test. Learning rates were chosen among four on validation rows;
 "(edge)" is the smallest or largest of them. "Amazon" is accuracy on reviews that nothing was trained on, "kept of the
 base" the rank correlation of sentence similarities before and after.
 

@@ -29,6 +29,7 @@ from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
 
 logger = logging.getLogger(__name__)
+_NUMBERED = re.compile(r"LABEL_\d+")
 
 _SLOTS = re.compile(r"/(bottleneck|parallel|prefix|prompt)(/|$)")
 
@@ -198,9 +199,16 @@ def _with_dropout(config: ModelConfig, rate: float | None) -> ModelConfig:
 
 def _in_order(found: dict[str, np.ndarray], saved: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of the files with the head's outputs in the order the labels are asked for."""
-    if saved == labels or sorted(saved) != sorted(labels):
+    ours, theirs = ([label.casefold() for label in names] for names in (labels, saved))
+    if sorted(ours) != sorted(theirs) or len(set(theirs)) < len(theirs):
+        if saved and "head/kernel" in found and not all(map(_NUMBERED.fullmatch, saved)):
+            logger.warning(
+                "the head of the files names its outputs %s; they are taken in that order for %s",
+                ", ".join(saved),
+                ", ".join(labels),
+            )
         return found
-    order = [saved.index(label) for label in labels]
+    order = [theirs.index(label) for label in ours]
     return found | {path: array[..., order] for path, array in found.items() if path.startswith("head/")}
 
 
