@@ -72,8 +72,9 @@ def channel_attention(increases: Array, *, temperature: float | Array = 5.0) -> 
         Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention for Convolutional Networks", 2019.
     """
     d = increases.astype(jnp.float32)
-    spread = jnp.std(d)
-    return jax.nn.softmax((d - jnp.mean(d)) / (temperature * jnp.where(spread > 0, spread, 1.0)))
+    variance = jnp.var(d)
+    spread = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))  # the slope of a root is infinite at zero
+    return jax.nn.softmax((d - jnp.mean(d)) / (temperature * spread))
 
 
 def feature_distance(

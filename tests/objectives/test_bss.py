@@ -66,7 +66,8 @@ def test_rows_that_do_not_count_add_no_singular_value(features: Any) -> None:
     mask = jnp.arange(len(broken)) < len(features)
     value, slope = jax.value_and_grad(smallest_singular_values)(broken, 2, mask=mask)
     np.testing.assert_allclose(value, by_hand(features, 2), rtol=1e-5)
-    np.testing.assert_allclose(slope[: len(features)], jax.grad(smallest_singular_values)(jnp.asarray(features), 2))
+    expected = jax.grad(smallest_singular_values)(jnp.asarray(features), 2)
+    np.testing.assert_allclose(slope[: len(features)], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(slope[len(features) :], 0)
 
 
