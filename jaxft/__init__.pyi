@@ -4,11 +4,17 @@ from . import data as data
 from . import metrics as metrics
 from . import study as study
 from .adapt import MaskedRank as MaskedRank
+from .adapt import bitfit as bitfit
 from .adapt import chain as chain
+from .adapt import dora as dora
 from .adapt import freeze as freeze
 from .adapt import full as full
+from .adapt import ia3 as ia3
 from .adapt import lora as lora
 from .adapt import merge as merge
+from .adapt import norms as norms
+from .adapt import quantisation_error as quantisation_error
+from .adapt import quantise as quantise
 from .adapt import summary as summary
 from .adapt import tune as tune
 from .errors import InputError as InputError
