@@ -49,7 +49,7 @@ class Rows:
 
     def __init__(self, model: ft.Model):
         movies, amazon, times = (ft.data.sentiment(name) for name in ("movies", "amazon", "nyt"))
-        order = np.random.default_rng(0).permutation(len(movies.train))
+        order = np.random.default_rng(0).permutation(len(movies.train)).tolist()
 
         def tokens(table: Any, labels: Any) -> ft.data.Dataset:
             ids = None if labels is None else labels.ids(table)
@@ -210,12 +210,12 @@ def main() -> None:
     if unknown := set(config.methods) - set(suite.METHODS):
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(suite.METHODS)}")
     if not config.name:
-        print(json.dumps(run(config, config.methods[0])))
+        print(json.dumps({"rows": run(config, config.methods[0])}))
         return
     rows: list[dict[str, Any]] = []
     for key in config.methods:
         print(suite.METHODS[key].name, file=sys.stderr)
-        rows += report.in_own_process(__file__, {"methods": (key,), "seeds": config.seeds, "name": ""})
+        rows += report.in_own_process(__file__, {"methods": (key,), "seeds": config.seeds, "name": ""})["rows"]
     report.write_page(config.name, page(config, rows), rows)
     points = [
         report.Point(name, own[0]["trained"], *report.mean_accuracy(own))

@@ -100,7 +100,74 @@ def slot(
     )
 
 
+ROUNDED = {"test_starts_as_the_base_model": "the base it starts as is the rounded one"}
+
 METHODS: dict[str, Method] = {
+    "bitfit + head": Method(
+        lambda s, m: ft.chain(ft.bitfit(s), ft.tune(m.head)), lambda m: m.encoder, lambda m: 2 * HIDDEN + HEAD, WEIGHTS
+    ),
+    "dora": Method(lambda s, m: ft.dora(s, rank=4), weights, lambda m: low_rank(4, 4) + 2 * HIDDEN, WEIGHTS, 4),
+    "dora dropout": Method(
+        lambda s, m: ft.dora(s, rank=4, dropout=0.3), weights, lambda m: low_rank(4, 4) + 2 * HIDDEN, WEIGHTS, 4
+    ),
+    "dora + head": Method(
+        lambda s, m: ft.chain(ft.dora(s, rank=4), ft.tune(m.head)),
+        weights,
+        lambda m: low_rank(4, 4) + 2 * HIDDEN + HEAD,
+        WEIGHTS,
+        4,
+    ),
+    "ia3 + head": Method(
+        lambda s, m: ft.chain(ft.ia3(s), ft.tune(m.head)), weights, lambda m: 2 * HIDDEN + HEAD, WEIGHTS
+    ),
+    "ia3 outputs and inputs + head": Method(
+        lambda s, m: ft.chain(ft.ia3(m.first, inputs=ft.glob(s) & ~ft.glob(m.first)), ft.tune(m.head)),
+        weights,
+        lambda m: 2 * HIDDEN + HEAD,
+        WEIGHTS,
+    ),
+    "int8 + lora": Method(
+        lambda s, m: ft.chain(ft.quantise(s), ft.lora(s, rank=4)),
+        weights,
+        lambda m: low_rank(4, 4),
+        WEIGHTS,
+        exempt=ROUNDED,
+    ),
+    "int8 + ia3 + head": Method(
+        lambda s, m: ft.chain(ft.quantise(s), ft.ia3(s), ft.tune(m.head)),
+        weights,
+        lambda m: 2 * HIDDEN + HEAD,
+        WEIGHTS,
+        exempt=ROUNDED,
+    ),
+    "nf4 + lora + norms": Method(
+        lambda s, m: ft.chain(ft.quantise(s, kind="nf4"), ft.lora(s, rank=4), ft.norms()),
+        weights,
+        lambda m: low_rank(4, 4) + 2 * HIDDEN,
+        WEIGHTS,
+        exempt=ROUNDED,
+    ),
+    "nf4 double + dora": Method(
+        lambda s, m: ft.chain(ft.quantise(s, kind="nf4", double=True), ft.dora(s, rank=4)),
+        weights,
+        lambda m: low_rank(4, 4) + 2 * HIDDEN,
+        WEIGHTS,
+        4,
+        exempt=ROUNDED,
+    ),
+    "nf4 + bitfit + head": Method(
+        lambda s, m: ft.chain(ft.quantise(s, kind="nf4"), ft.bitfit(m.encoder), ft.tune(m.head)),
+        weights,
+        lambda m: 2 * HIDDEN + HEAD,
+        WEIGHTS,
+        exempt=ROUNDED,
+    ),
+    "norms + head": Method(
+        lambda s, m: ft.chain(ft.norms(~ft.glob(s)), ft.tune(m.head)),
+        lambda m: m.head,
+        lambda m: 2 * HIDDEN + HEAD,
+        WEIGHTS,
+    ),
     "adalora": Method(lambda s, m: ft.adalora(s, rank=4), weights, lambda m: low_rank(4, 4) + 2 * 4, WEIGHTS, 4),
     "adalora dropout": Method(
         lambda s, m: ft.adalora(s, rank=4, dropout=0.3), weights, lambda m: low_rank(4, 4) + 2 * 4, WEIGHTS, 4
