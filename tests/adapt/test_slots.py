@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxft as ft
-from tests.models.golden import golden
+from tests.models.golden import golden, run
 
 
 def linear(inputs: int, outputs: int) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def test_everything_at_once_is_the_same_bound_and_merged() -> None:
     adaptation = ft.chain(*links, ft.houlsby(size=2), ft.parallel_adapter(size=2), ft.tune("head/**"))
     frozen, delta = adaptation.init(jax.random.key(0), model.params)
     delta = jax.tree.map(lambda leaf: leaf + 0.1, delta)
-    bound = model.apply(adaptation.bind(frozen, delta), batch).logits
-    np.testing.assert_allclose(bound, model.apply(ft.merge(adaptation, frozen, delta), batch).logits, atol=1e-5)
+    bound = run(model, batch, adaptation.bind(frozen, delta)).logits
+    np.testing.assert_allclose(bound, run(model, batch, ft.merge(adaptation, frozen, delta)).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -196,18 +196,19 @@ def test_a_step_refuses_a_slot_that_the_model_does_not_have(name: str, adaptatio
 
 def test_adapters_of_minilm_learn() -> None:
     model = ft.load_model("minilm", task="classify", num_labels=2, dropout=0.0)
-    texts = ["a fine film", "dull and slow", "lovely", "a waste of time"]
-    batch = dict(model.tokenizer(texts, padding=True, return_tensors="np")) | {"labels": np.array([1, 0, 1, 0])}
+    written = ["a fine film", "dull and slow", "lovely", "a waste of time"]
+    texts = dict(model.tokenizer(written, padding=True, return_tensors="np"))
+    batch = texts | {"labels": np.array([1, 0, 1, 0])}
     adaptation = ft.chain(ft.houlsby(size=8), ft.tune("head/**"))
     step = ft.make_step(model.apply, adaptation, ft.cross_entropy(), optax.adam(1e-2))
     frozen, state = step.init(jax.random.key(0), model.params, batch)
-    start = model.apply(adaptation.bind(frozen.model, state.delta), batch).logits
-    np.testing.assert_array_equal(start, model.apply(model.params, batch).logits)
+    start = run(model, texts, adaptation.bind(frozen.model, state.delta)).logits
+    np.testing.assert_allclose(start, run(model, texts).logits, atol=1e-6)
     update, losses = jax.jit(step.update), []
     for _ in range(8):
         state, metrics = update(frozen, state, batch)
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.5 * losses[0]
-    bound = model.apply(adaptation.bind(frozen.model, state.delta), batch).logits
-    merged = model.apply(ft.merge(adaptation, frozen.model, state.delta), batch).logits
+    bound = run(model, texts, adaptation.bind(frozen.model, state.delta)).logits
+    merged = run(model, texts, ft.merge(adaptation, frozen.model, state.delta)).logits
     np.testing.assert_allclose(bound, merged, atol=1e-5)

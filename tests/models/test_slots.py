@@ -155,7 +155,7 @@ def test_a_prefix_of_the_keys_and_values_of_words_is_those_words_before_the_text
     rest = {k: v[:1] for k, v in batch.items() if name in SOURCES and not k.startswith("decoder")}
     text = batch[ids][:1, :7]
     first = {ids: BEFORE[None], **rest, "cache": empty_cache(model.config.cache_sizes, 1, 2)}
-    cache = model.apply(model.params, first).cache
+    cache = run(model, first).cache
     parts = [
         tuple(np.asarray(part[0]).transpose(1, 0, 2).reshape(2, -1) for part in (layer.key, layer.value))
         for layer in cache.layers
@@ -222,12 +222,11 @@ def test_generation_equals_reading_the_whole_text_again(name: str, length: int):
     found = ft.generate(
         model, {"input_ids": ids, "attention_mask": mask}, params=params, max_new_tokens=6, stop_tokens=[]
     )
-    for row in range(2):
-        text = ids[row, mask[row] == 1]
-        for token in found.tokens[row]:
-            logits = model.apply(params, {"input_ids": text[None]}).logits[0, -1]
-            assert int(logits.argmax()) == token
-            text = np.append(text, token)
+    written = found.tokens
+    whole = {"input_ids": np.concatenate([ids, written], axis=1)}
+    whole["attention_mask"] = np.concatenate([mask, np.ones_like(written)], axis=1)
+    logits = run(model, whole, params).logits[:, length - 1 : -1]
+    np.testing.assert_array_equal(logits.argmax(-1), written)
 
 
 def test_generation_behind_an_encoder_with_a_prompt():
@@ -235,11 +234,10 @@ def test_generation_behind_an_encoder_with_a_prompt():
     params = everything_added(model.params)
     source = {k: batch[k] for k in ("input_ids", "attention_mask")}
     found = ft.generate(model, source, params=params, max_new_tokens=4, stop_tokens=[])
-    written = np.full((len(found.tokens), 1), model.config.decoder_start_token, np.int32)
-    for step in range(4):
-        logits = model.apply(params, {**source, "decoder_input_ids": written}).logits[:, -1]
-        np.testing.assert_array_equal(logits.argmax(-1), found.tokens[:, step])
-        written = np.concatenate([written, found.tokens[:, step : step + 1]], axis=1)
+    start = np.full((len(found.tokens), 1), model.config.decoder_start_token, np.int32)
+    written = np.concatenate([start, found.tokens[:, :-1]], axis=1)
+    logits = run(model, {**source, "decoder_input_ids": written}, params).logits
+    np.testing.assert_array_equal(logits.argmax(-1), found.tokens)
 
 
 def test_packed_documents_each_see_the_prompt():
@@ -276,7 +274,7 @@ def test_prompts_and_prefixes_take_positions():
     params = everything_added(model.params)
     with pytest.raises(ft.InputError, match=f"a prompt or prefix takes 4: truncate it to {most - 4}"):
         model.apply(params, {"input_ids": ids})
-    assert np.isfinite(model.apply(params, {"input_ids": ids[:, 1:]}).logits).all()
+    assert np.isfinite(run(model, {"input_ids": ids[:, 1:]}, params).logits).all()
     with pytest.raises(ft.InputError, match=f"but the model has {most - 4} positions"):
         ft.generate(model, {"input_ids": ids[:, 1:]}, params=params, max_new_tokens=1)
     with pytest.raises(ft.InputError, match=r"2 places, of which 0 hold tokens, and 3 more"):
