@@ -34,7 +34,7 @@ def discriminative_rates(
     Args:
         optimizer: with the rate that is multiplied.
         rates: numbers by glob over paths in the params, which may be traced. Factors of a weight are at its path:
-            ``"**/kernel/b"``. What an objective learns is at ``weights/…`` and keeps its rate unless a glob names it.
+            ``"**/kernel/b"``. What an objective learns is at ``weights/…`` and keeps its rate unless a glob begins so.
 
     Raises:
         InputError: at ``init``, when a glob matches nothing that learns, or an array that learns matches none.
@@ -53,9 +53,9 @@ def discriminative_rates(
 
     def factors(names: Mapping[str, str]) -> dict[str, Rate]:
         check_patterns(rates, list(names.values()), "rates")
-        own = {**rates, f"{WEIGHTS}**": 1.0}
+        ours = {glob: rate for glob, rate in rates.items() if glob.startswith(WEIGHTS)} | {"**": 1.0}
         return {
-            path: for_path(own if path.startswith(WEIGHTS) else rates, name, "rates") for path, name in names.items()
+            path: for_path(ours if path.startswith(WEIGHTS) else rates, name, "rates") for path, name in names.items()
         }
 
     return _scaled(optimizer, factors)

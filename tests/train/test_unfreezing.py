@@ -91,8 +91,7 @@ def phased(adaptation: ft.Adaptation, phases: Any, steps: int, objective: Any) -
     return frozen, state, losses
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("kind", ADAPTATIONS)
+@pytest.mark.parametrize(("kind", "name"), [("full", "adamw, clipped"), *(("chain", name) for name in OPTIMIZERS)])
 def test_one_program_equals_a_program_a_phase(kind: str, name: str) -> None:
     adaptation, optimizer, objective = ADAPTATIONS[kind], OPTIMIZERS[name], learning_objective()
     one = traced(adaptation, ft.gradual_unfreezing(optimizer, GROUPS, every=EVERY), 10, objective)
@@ -168,10 +167,11 @@ def test_early_phases_have_fewer_slots_bytes_and_flops() -> None:
         slots.append(sum(leaf.size for leaf in jax.tree.leaves(state.opt_state)))
     full = cost(whole, *whole.init(jax.random.key(0), PARAMS, BATCH))
     head, layer, rows = 3 * WIDTH, WIDTH * (WIDTH + 1), len(X)
-    counts = [1 + 2 * (index + 1) for index in range(3)]  # of the steps: one in all, two in each group's AdamW
-    assert [total - extra for total, extra in zip(slots, counts, strict=True)] == pytest.approx(
-        [2 * head, 2 * (head + layer), 2 * (head + 2 * layer)], abs=6
-    )
+    assert slots == [  # two moments of each array, a count of steps for each group and one of all
+        2 * head + 2,
+        2 * (head + layer) + 3,
+        2 * (head + 2 * layer) + 4,
+    ]
     for (flops, size), (later_flops, later_size) in zip(costs, [*costs[1:], full], strict=True):
         assert flops <= later_flops
         assert size <= later_size
