@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 PROCESSES = 3
 STEPS = 3000
 STALE = 5.0
-CHANCE = {"seconds", "compile_seconds", "started", "lane"}
-"""What of a row depends on when and in whose company it was made."""
+CHANCE = {"seconds", "compile_seconds", "started", "lane", "git", "dirty"}
+"""What of a row depends on when and in whose company it was made, a commit in between included."""
 
 
 def start(directory: Path, runs: int) -> subprocess.Popen[bytes]:
