@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,18 @@ from tests.laws.subjects import HIDDEN, ROWS, SUBJECTS, Subject
 from tests.laws.tiny_bert import tiny_bert
 
 KINDS = SUBJECTS | {"bert": tiny_bert}
-pytestmark = pytest.mark.parametrize(
-    ("kind", "method"), [(kind, method) for kind in KINDS for method in METHODS if kind in METHODS[method].subjects]
-)
+ON_ALL = ("full", "tune head", "lora", "lora + head")
+"""Methods whose laws `make test` tries on every kind of model; those of the others on their first kind."""
+
+
+def cases() -> Iterator[Any]:
+    for method, facts in METHODS.items():
+        for kind in facts.subjects:
+            quick = kind == facts.subjects[0] or method in ON_ALL
+            yield pytest.param(kind, method, marks=() if quick else pytest.mark.slow)
+
+
+pytestmark = pytest.mark.parametrize(("kind", "method"), list(cases()))
 
 
 @pytest.fixture(autouse=True)
