@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxft.adapt.branch import Branch, Site, attach, laid_out, sites
 from jaxft.adapt.layout import layout
 from jaxft.adapt.masked import MaskedRank
-from jaxft.adapt.options import check_patterns, check_rank, check_rate, for_path, is_zero
-from jaxft.trees import leaf_paths, map_with_path, select
+from jaxft.adapt.options import check_rank, check_rate, for_path
 from jaxft.types import Adaptation, Array, Choice, Delta, Frozen, Key, Params
-from jaxft.weights import is_structured, low_rank
 
 
 def lora(
@@ -62,43 +61,25 @@ def lora(
     check_rank(columns, "lora")
     check_rate(dropout, "lora")
 
+    def factors(site: Site) -> dict[str, Array]:
+        stack, inputs, outputs = site.layout
+        r, bound, dtype = for_path(columns, site.path, "rank"), 1 / math.sqrt(math.prod(inputs)), site.leaf.dtype
+        a = uniform_columns(site.key, (*stack, *inputs), r, bound)
+        return {"a": a.astype(dtype), "b": jnp.zeros((*stack, r, *outputs), dtype)}
+
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
-        mask = select(selector, params)
-        chosen = [path for path, take in leaf_paths(mask).items() if take]
-        for option, name in ((rank, "rank"), (alpha, "alpha"), (axes, "axes")):
-            check_patterns(option, chosen, name)
-
-        def factors(path: str, leaf: Any, take: bool) -> dict[str, Array] | None:
-            if not take:
-                return None
-            stack, inputs, outputs = layout(path, leaf, axes, "lora")
-            r, bound = for_path(columns, path, "rank"), 1 / math.sqrt(math.prod(inputs))
-            a = uniform_columns(jax.random.fold_in(key, chosen.index(path)), (*stack, *inputs), r, bound)
-            return {"a": a.astype(leaf.dtype), "b": jnp.zeros((*stack, r, *outputs), leaf.dtype)}
-
-        return params, map_with_path(factors, params, mask, is_leaf=is_structured)
+        found = sites(selector, params, key, method="lora", rank=rank, alpha=alpha, axes=axes)
+        return params, laid_out(params, {path: factors(site) for path, site in found.items()})
 
     def bind(frozen: Frozen, delta: Delta, *, key: Key | None = None) -> Params:
-        count = iter(range(len(leaf_paths(delta))))
-
-        def adapt(path: str, leaf: Any, factor: Any) -> Any:
-            if factor is None:
-                return leaf
-            a, r = factor["a"], factor["a"].shape[-1]
+        def branch(path: str, leaf: Any, parts: Any) -> Branch:
+            a, r = parts["a"], parts["a"].shape[-1]
             if isinstance(rank, MaskedRank):
                 a, r = a * (jnp.arange(r) < rank.value).astype(a.dtype), rank.value
             s = for_path(alpha, path, "alpha") / (r**0.5 if rank_stabilized else r)
-            return low_rank(
-                leaf,
-                a,
-                factor["b"],
-                scale=s,
-                batch_axes=len(layout(path, leaf, axes, "lora")[0]),
-                key=None if key is None or is_zero(dropout) else jax.random.fold_in(key, next(count)),
-                dropout=dropout,
-            )
+            return Branch(a, parts["b"], s, len(layout(path, leaf, axes, "lora").stack))
 
-        return map_with_path(adapt, frozen, delta, is_leaf=lambda leaf: leaf is None or is_structured(leaf))
+        return attach(frozen, delta, branch, key=key, dropout=dropout)
 
     return Adaptation(init, bind)
 
