@@ -165,8 +165,9 @@ def test_what_blocks_do_not_allow_is_refused_by_name(function: Callable[..., Any
 def test_a_scan_does_not_take_blocks_for_rows() -> None:
     w = nf4(normal(32, 64))
     assert w.codes.shape[0] == w.shape[0]
-    with pytest.raises(MissingRuleError, match="'scan' has no rule"):
-        lift(lambda w: jax.lax.scan(lambda c, row: (c + row @ jnp.ones(64), None), 0.0, w)[0])(w)
+    for leaf in (w, scaled(w, normal(32, 1))):
+        with pytest.raises(MissingRuleError, match="'scan' has no rule"):
+            lift(lambda w: jax.lax.scan(lambda c, row: (c + row @ jnp.ones(64), None), 0.0, w)[0])(leaf)
 
 
 def test_int8_is_symmetric_to_127_for_each_output() -> None:
