@@ -77,11 +77,20 @@ def _(lhs: ArrayLike, rhs: Int8 | Nf4, **params: Any) -> Any:
     return _product(lax.conv_general_dilated_p, lhs, rhs, w_first=False, params=params)
 
 
-@quax.register(lax.convert_element_type_p)
-def _(w: Int8 | Nf4, *, new_dtype: Any, **params: Any) -> Any:
+def _cast(w: Any, new_dtype: Any, params: dict[str, Any]) -> Any:
     if not jnp.issubdtype(new_dtype, jnp.floating):
         return Structured.default(lax.convert_element_type_p, (w,), {"new_dtype": new_dtype, **params})
     return dataclasses.replace(w, as_dtype=jnp.dtype(new_dtype))
+
+
+@quax.register(lax.convert_element_type_p)
+def _(w: Int8, *, new_dtype: Any, **params: Any) -> Any:
+    return _cast(w, new_dtype, params)
+
+
+@quax.register(lax.convert_element_type_p)
+def _(w: Nf4, *, new_dtype: Any, **params: Any) -> Any:
+    return _cast(w, new_dtype, params)
 
 
 @quax.register(lax.transpose_p)

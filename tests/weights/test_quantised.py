@@ -258,6 +258,21 @@ def test_its_kind_says_how_it_is_kept() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_mapped_inputs_share_one_dequantised_weight(kind: str) -> None:
+    w, x = MATRICES[kind](), normal(16, 3, 6)
+    cost = jax.jit(jax.vmap(lift(lambda w, x: x @ w), (None, 0))).lower(w, x).compile().memory_analysis()
+    assert cost.temp_size_in_bytes < 16 * 4 * 6 * 4
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_numbers_that_are_none_stay_in_their_row(kind: str) -> None:
+    w, x = MATRICES[kind](), normal(2, 6).at[0, 0].set(jnp.nan)
+    y = jax.jit(lift(lambda w, x: x @ w))(w, x)
+    assert bool(jnp.isnan(y[0]).all())
+    np.testing.assert_allclose(y[1], x[1] @ materialise(w), atol=1e-5)
+
+
 LAYERS, WIDTH = 8, 256
 
 
