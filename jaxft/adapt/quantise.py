@@ -33,7 +33,7 @@ def quantise(
 
     It is the first link of a chain, so that what follows adapts the model that is left:
     ``chain(quantise("**/kernel", kind="nf4"), lora("**/query/kernel"))`` is QLoRA. Each product dequantises its weight
-    anew, forward and backward; only codes are kept.
+    anew, forward and backward; only codes are kept. Derivatives are taken in reverse mode alone (``jax.grad``).
 
     Args:
         selector: the weights to round: dense kernels, convolutions, embeddings.

@@ -29,6 +29,7 @@ def bitfit(selector: Choice = everything) -> Adaptation:
         InputError: at ``init``, when the selected part has no bias.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"query": {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}}
         >>> frozen, delta = bitfit().init(jax.random.key(0), params)
         >>> jax.tree.map(jnp.shape, delta)
@@ -55,6 +56,7 @@ def norms(selector: Choice = everything) -> Adaptation:
         InputError: at ``init``, when the selected part has no norm.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"norm": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}, "up": {"bias": jnp.zeros(8)}}
         >>> frozen, delta = norms().init(jax.random.key(0), params)
         >>> jax.tree.map(jnp.shape, delta)

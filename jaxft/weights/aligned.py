@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 
 from jaxft.types import Array
-from jaxft.weights.structured import Structured
+from jaxft.weights.structured import Structured, is_structured
 
 A = TypeVar("A", bound="Aligned")
 
@@ -35,6 +35,11 @@ class Aligned(Structured):
     def parts(self) -> dict[str, Array]:
         """The parts that are there."""
         return {name: part for name in self.extra if (part := getattr(self, name)) is not None}
+
+    def is_stack(self) -> bool:
+        """Whether cutting every part along its first axis cuts W along its first axis."""
+        whole = self.base.is_stack() if is_structured(self.base) else True
+        return whole and all(part.shape[0] == self.shape[0] for part in self.parts().values())
 
     def move(self: A, base: Any, f: Callable[[Array, int], Array]) -> A:
         """The same weight with another base and ``f(part, extra)`` for every part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -53,6 +54,10 @@ class Int8(Aligned):
         """C·f, computed in float32 and returned in the dtype of W."""
         return (self.base.astype(jnp.float32) * self.factor).astype(self.as_dtype)
 
+    def tied(self, zero: Array) -> Int8:
+        """The same weight, whose dequantisation waits for a zero."""
+        return dataclasses.replace(self, factor=self.factor + zero)
+
 
 class Nf4(Structured):
     """Levels by code times the absmax of each block of 64 elements, two codes a byte.
@@ -93,6 +98,10 @@ class Nf4(Structured):
         """Shape and dtype of W."""
         shape = (*self.stack, *self.inner)
         return jax.core.ShapedArray(tuple(shape[i] for i in self.order or range(len(shape))), self.as_dtype)
+
+    def tied(self, zero: Array) -> Nf4:
+        """The same weight, whose dequantisation waits for a zero."""
+        return dataclasses.replace(self, codes=self.codes + zero.astype(jnp.uint8))
 
     def maxima(self) -> Array:
         """The absmax of each block, ``[*stack, blocks]``."""

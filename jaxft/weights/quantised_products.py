@@ -14,46 +14,83 @@ from jaxtyping import ArrayLike
 
 from jaxft.weights.lookup import find_rows
 from jaxft.weights.quantised import BLOCK, Int8, Nf4, level
-from jaxft.weights.structured import Structured, bind, materialise
+from jaxft.weights.structured import Structured, bind, is_structured, materialise
 
 
-def _product(primitive: Any, *operands: Any, **params: Any) -> Any:
-    """Dequantises and multiplies as one rematerialised step: only codes wait for the backward pass."""
-
-    def compute(*operands: Any) -> Any:
-        return bind(primitive, *map(_open, operands), **params)
-
-    return jax.checkpoint(compute)(*map(_constant, operands))
+@jax.custom_batching.custom_vmap
+def _zero(x: Any) -> Any:
+    """Zero, by a way that a compiler does not see through."""
+    first = x.reshape(-1)[0].astype(jnp.float32) if x.size else jnp.float32(0)
+    return jnp.where(jnp.isnan(first), 0, jnp.minimum(jnp.abs(first), 0))
 
 
-def _open(operand: Any) -> Any:
-    return materialise(operand) if isinstance(operand, Int8 | Nf4) else operand
+@_zero.def_vmap
+def _(axis_size: int, in_batched: list[bool], x: Any) -> tuple[Any, bool]:
+    # One zero for all, or each row of a batch would have a weight of its own.
+    del axis_size, in_batched
+    return _zero(x), False
 
 
-def _constant(operand: Any) -> Any:
-    return lax.stop_gradient(operand) if isinstance(operand, Int8 | Nf4) else operand
+def _product(primitive: Any, x: Any, w: Int8 | Nf4, w_first: bool, params: dict[str, Any]) -> Any:
+    """Dequantises beside the product, and once more in the backward pass, so that only codes wait for it.
+
+    The numbers that dequantise are tied to x, and backward to the cotangent. A compiler would otherwise dequantise all
+    layers before the first of them is needed, or take the weights of the forward pass for those of the backward pass
+    and keep them: `jax.checkpoint` alone does not hold it back on a CPU.
+    """
+
+    def compute(x: Any, whole: Any) -> Any:
+        return bind(primitive, *((whole, x) if w_first else (x, whole)), **params)
+
+    if is_structured(x):
+        return jax.checkpoint(lambda x, w: compute(x, materialise(w)))(x, lax.stop_gradient(w))
+    x = jnp.asarray(x)
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+    @jax.custom_vjp
+    def product(x: Any, w: Any) -> Any:
+        return compute(x, materialise(w.tied(_zero(x))))
+
+    def forward(x: Any, w: Any) -> Any:
+        return product(x, w), w
+
+    def backward(w: Any, cotangent: Any) -> Any:
+        whole = materialise(w.tied(_zero(cotangent)))
+        return (*jax.linear_transpose(lambda x: compute(x, whole), like)(cotangent), None)
+
+    product.defvjp(forward, backward)
+    return product(x, w)
 
 
 @quax.register(lax.dot_general_p)
 def _(lhs: ArrayLike | Structured, rhs: Int8 | Nf4, **params: Any) -> Any:
-    return _product(lax.dot_general_p, lhs, rhs, **params)
+    return _product(lax.dot_general_p, lhs, rhs, w_first=False, params=params)
 
 
 @quax.register(lax.dot_general_p)
 def _(lhs: Int8 | Nf4, rhs: ArrayLike, **params: Any) -> Any:
-    return _product(lax.dot_general_p, lhs, rhs, **params)
+    return _product(lax.dot_general_p, rhs, lhs, w_first=True, params=params)
 
 
 @quax.register(lax.conv_general_dilated_p)
 def _(lhs: ArrayLike, rhs: Int8 | Nf4, **params: Any) -> Any:
-    return _product(lax.conv_general_dilated_p, lhs, rhs, **params)
+    return _product(lax.conv_general_dilated_p, lhs, rhs, w_first=False, params=params)
 
 
-@quax.register(lax.convert_element_type_p)
-def _(w: Int8 | Nf4, *, new_dtype: Any, **params: Any) -> Any:
+def _cast(w: Any, new_dtype: Any, params: dict[str, Any]) -> Any:
     if not jnp.issubdtype(new_dtype, jnp.floating):
         return Structured.default(lax.convert_element_type_p, (w,), {"new_dtype": new_dtype, **params})
     return dataclasses.replace(w, as_dtype=jnp.dtype(new_dtype))
+
+
+@quax.register(lax.convert_element_type_p)
+def _(w: Int8, *, new_dtype: Any, **params: Any) -> Any:
+    return _cast(w, new_dtype, params)
+
+
+@quax.register(lax.convert_element_type_p)
+def _(w: Nf4, *, new_dtype: Any, **params: Any) -> Any:
+    return _cast(w, new_dtype, params)
 
 
 @quax.register(lax.transpose_p)

@@ -165,8 +165,9 @@ def test_what_blocks_do_not_allow_is_refused_by_name(function: Callable[..., Any
 def test_a_scan_does_not_take_blocks_for_rows() -> None:
     w = nf4(normal(32, 64))
     assert w.codes.shape[0] == w.shape[0]
-    with pytest.raises(MissingRuleError, match="'scan' has no rule"):
-        lift(lambda w: jax.lax.scan(lambda c, row: (c + row @ jnp.ones(64), None), 0.0, w)[0])(w)
+    for leaf in (w, scaled(w, normal(32, 1))):
+        with pytest.raises(MissingRuleError, match="'scan' has no rule"):
+            lift(lambda w: jax.lax.scan(lambda c, row: (c + row @ jnp.ones(64), None), 0.0, w)[0])(leaf)
 
 
 def test_int8_is_symmetric_to_127_for_each_output() -> None:
@@ -255,6 +256,21 @@ def test_its_kind_says_how_it_is_kept() -> None:
         "low-rank 2 on nf4",
         "scaled low-rank 2 on nf4",
     ]
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_mapped_inputs_share_one_dequantised_weight(kind: str) -> None:
+    w, x = MATRICES[kind](), normal(16, 3, 6)
+    cost = jax.jit(jax.vmap(lift(lambda w, x: x @ w), (None, 0))).lower(w, x).compile().memory_analysis()
+    assert cost.temp_size_in_bytes < 16 * 4 * 6 * 4
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_numbers_that_are_none_stay_in_their_row(kind: str) -> None:
+    w, x = MATRICES[kind](), normal(2, 6).at[0, 0].set(jnp.nan)
+    y = jax.jit(lift(lambda w, x: x @ w))(w, x)
+    assert bool(jnp.isnan(y[0]).all())
+    np.testing.assert_allclose(y[1], x[1] @ materialise(w), atol=1e-5)
 
 
 LAYERS, WIDTH = 8, 256
