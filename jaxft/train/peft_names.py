@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jaxft.errors import InputError, nearest
 from jaxft.models.config import ModelConfig
@@ -48,26 +49,65 @@ def family_config(shapes: Shapes, config: ModelConfig | None) -> ModelConfig | N
 def named_entries(shapes: Shapes, config: ModelConfig | None) -> list[Entry]:
     """Every array with its full name there; without a configuration our own paths, joined by dots, are the names."""
     found = [_own(path, shape) for path, shape in shapes.items()] if config is None else file_entries(config)
-    if fused := next((entry for entry in found if entry.parts > 1), None):
-        raise InputError(
-            f"{fused.path!r} is one of {fused.parts} parts of {fused.name!r} in Hugging Face's files, and the PEFT "
-            "layout has no adapter for a part: merge the adapter and write the whole model with jaxft.save_model"
-        )
-    by_name: dict[str, str] = {}
+    by_name: dict[tuple[str, int], str] = {}
     for entry in found:
-        if by_name.setdefault(entry.name, entry.path) != entry.path:
-            raise InputError(f"{by_name[entry.name]!r} and {entry.path!r} would both be named {entry.name!r}")
+        if by_name.setdefault((entry.name, entry.part), entry.path) != entry.path:
+            raise InputError(
+                f"{by_name[entry.name, entry.part]!r} and {entry.path!r} would both be named {entry.name!r}"
+            )
     return found
+
+
+class Site(NamedTuple):
+    """A module whose weight adapters change.
+
+    Attributes:
+        module: its name there.
+        parts: the weight here, or its pieces in their order, which lie along the outputs of the weight there.
+    """
+
+    module: str
+    parts: tuple[Entry, ...]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The input axes here: [in], or [height, width, in] of a convolution."""
+        return self.parts[0].shape[:-1]
+
+    @property
+    def outputs(self) -> int:
+        """All outputs of the module."""
+        return sum(entry.shape[-1] for entry in self.parts)
+
+    @property
+    def embedding(self) -> bool:
+        """Whether the weight is a table that is indexed and not multiplied."""
+        return self.parts[0].path.rpartition("/")[2] == "embedding"
+
+    def cuts(self) -> list[tuple[Entry, slice]]:
+        """Every part with its outputs."""
+        found, start = [], 0
+        for entry in self.parts:
+            found.append((entry, slice(start, start + entry.shape[-1])))
+            start += entry.shape[-1]
+        return found
+
+
+def sites(table: Sequence[Entry], config: ModelConfig | None) -> dict[str, Site]:
+    """Every module that an adapter may change, by its name: linear layers, tables and convolutions."""
+    found: dict[str, list[Entry]] = {}
+    for entry in table:
+        is_weight = config is None or entry.name.endswith(".weight")
+        if len(entry.shape) in (2, 4) and is_weight and "depthwise" not in entry.path:
+            found.setdefault(module_of(entry), []).append(entry)
+    return {
+        module: Site(module, tuple(sorted(parts, key=lambda entry: entry.part))) for module, parts in found.items()
+    }
 
 
 def module_of(entry: Entry) -> str:
     """The module an array is a parameter of."""
     return entry.name.removesuffix(".weight").removesuffix(".bias")
-
-
-def is_embedding(entry: Entry) -> bool:
-    """Whether the array is a table that is indexed and not multiplied."""
-    return entry.path.rpartition("/")[2] == "embedding"
 
 
 def unknown_module(module: str, modules: list[str]) -> InputError:
@@ -91,7 +131,7 @@ def _own(path: str, shape: tuple[int, ...]) -> Entry:
 
 
 def _turned(last: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    return (1, 0) if last == "kernel" and len(shape) == 2 else None
+    return {2: (1, 0), 4: (2, 3, 1, 0)}.get(len(shape)) if last == "kernel" else None
 
 
 def _some(paths: list[str]) -> str:
