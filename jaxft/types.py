@@ -29,6 +29,9 @@ Metrics = dict[str, Array]
 Batch = Mapping[str, Any]
 PREFIX = "prefix"
 """Where a batch, or a view of it, has the activations of frozen layers, a tuple of arrays ``[batch, …]``."""
+TRIPLETS = frozenset({"p", "lambda", "q"})
+"""The parts of an update in the form of a singular value decomposition: ``p`` is ``[*stack, *in, rank]``, ``lambda``
+``[*stack, rank]`` and ``q`` ``[*stack, rank, *out]``."""
 
 
 class Adaptation(NamedTuple):

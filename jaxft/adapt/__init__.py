@@ -1,10 +1,40 @@
 """Adaptations: which arrays learn, and how they enter the model."""
 
+from jaxft.adapt.adalora import adalora
 from jaxft.adapt.chain import chain
+from jaxft.adapt.loha import loha
+from jaxft.adapt.lokr import lokr
+from jaxft.adapt.lora_fa import lora_fa
 from jaxft.adapt.lowrank import lora
 from jaxft.adapt.masked import MaskedRank
 from jaxft.adapt.merge import merge
+from jaxft.adapt.olora import olora
 from jaxft.adapt.partial import freeze, full, tune
+from jaxft.adapt.pissa import pissa
+from jaxft.adapt.rank_budget import RankBudgetState, budget, rank_budget
+from jaxft.adapt.residual import Taken, double_rank
 from jaxft.adapt.summary import summary
+from jaxft.adapt.vera import vera
 
-__all__ = ["MaskedRank", "chain", "freeze", "full", "lora", "merge", "summary", "tune"]
+__all__ = [
+    "MaskedRank",
+    "RankBudgetState",
+    "Taken",
+    "adalora",
+    "budget",
+    "chain",
+    "double_rank",
+    "freeze",
+    "full",
+    "loha",
+    "lokr",
+    "lora",
+    "lora_fa",
+    "merge",
+    "olora",
+    "pissa",
+    "rank_budget",
+    "summary",
+    "tune",
+    "vera",
+]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.adapt.masked import MaskedRank
 from jaxft.errors import InputError, nearest
 from jaxft.trees import first_match
 from jaxft.types import Array
@@ -15,6 +16,8 @@ from jaxft.types import Array
 def check_rank(rank: Any, method: str) -> None:
     """Refuses a rank, or one of a mapping, that is no whole number from 1 up."""
     for r in rank.values() if isinstance(rank, Mapping) else (rank,):
+        if isinstance(r, MaskedRank):
+            raise InputError(f"{method} expects a whole number as a rank; a masked rank is one of jaxft.lora alone")
         if isinstance(r, bool) or not isinstance(r, (int, np.integer)) or r < 1:
             raise InputError(f"{method} expects a rank of at least 1, a whole number, but got {r!r}")
 

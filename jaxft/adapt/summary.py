@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jaxft.adapt.kept import open_kept
 from jaxft.trees import Row, Summary, leaf_paths
 from jaxft.types import Adaptation, Delta, Params, PyTree
 from jaxft.weights import Aligned, is_structured
@@ -16,7 +17,8 @@ from jaxft.weights import Aligned, is_structured
 def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Summary:
     """Tabulates path, shape, role, parameters, bytes and optimizer bytes of every leaf.
 
-    Nothing is computed: shapes are enough.
+    Nothing is computed: shapes are enough. Arrays that an adaptation keeps frozen beside a weight count among its
+    bytes; those that several weights share, such as random matrices, have rows of their own, "frozen beside".
 
     Args:
         adaptation: what learns.
@@ -31,12 +33,12 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         [('bias', 'frozen', 0), ('query', 'low-rank 2', 20)]
     """
 
-    def shapes(key: Any, params: Params) -> tuple[Any, Any, Any]:
+    def shapes(key: Any, params: Params) -> tuple[Any, ...]:
         frozen, delta = adaptation.init(key, params)
         slots = optimizer.init({"delta": delta}) if optimizer is not None else ()
-        return adaptation.bind(frozen, delta), delta, slots
+        return adaptation.bind(frozen, delta), delta, slots, open_kept(frozen).extra
 
-    bound, delta, slots = jax.eval_shape(shapes, jax.random.key(0), params)
+    bound, delta, slots, kept = jax.eval_shape(shapes, jax.random.key(0), params)
     learned = [
         (f"{link}{name}", name, leaf) for link, tree in _links(delta, params) for name, leaf in leaf_paths(tree).items()
     ]
@@ -51,7 +53,19 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         slots_of = sum(_bytes(slot) for name, slot in slot_leaves if name in ours)
         parameters = math.prod(leaf.shape)
         rows.append(Row(path, tuple(leaf.shape), role, parameters, trained, _bytes(base) + added, slots_of))
-    return Summary(rows)
+    return Summary(_with_kept(rows, kept, params))
+
+
+def _with_kept(rows: list[Row], kept: PyTree, params: Params) -> list[Row]:
+    """The rows, with what is kept frozen beside a weight in its bytes, and behind them what is kept for several."""
+    for _, tree in _links(kept, params):
+        for name, leaf in leaf_paths(tree).items():
+            owner = next((i for i, row in enumerate(rows) if f"{name}/".startswith(f"{row.path}/")), None)
+            if owner is None:
+                rows = [*rows, Row(name, tuple(leaf.shape), "frozen beside", 0, 0, _bytes(leaf), 0)]
+            else:
+                rows[owner] = rows[owner]._replace(bytes=rows[owner].bytes + _bytes(leaf))
+    return rows
 
 
 def _links(delta: Delta, params: Params, prefix: str = "") -> Iterator[tuple[str, PyTree]]:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxft.study.drawn import known_for_every_seed
 from jaxft.study.experiment import Experiment
 from jaxft.study.feed import whole
 from jaxft.study.predictions import NOT_FOR_THE_MODEL, rows_a_batch
-from jaxft.study.prefix import Prefix, find_prefix, known_leaves
+from jaxft.study.prefix import Prefix, find_prefix
 from jaxft.study.prefix_columns import PrefixRefused
 from jaxft.study.prepare import Prepared
 from jaxft.train import make_step
@@ -51,12 +52,12 @@ def start_of(experiment: Experiment, prepared: Prepared, *, limit: int) -> Start
     key = jax.random.key(0)
     frozen, delta = experiment.adaptation.init(key, experiment.model.params)
     params = experiment.adaptation.bind(frozen, delta, key=key)
-    known = known_leaves(experiment.adaptation, frozen, delta, key)
+    known = known_for_every_seed(experiment.adaptation, experiment.model.params, frozen, delta, key)
     train, saved = _with_activations(apply, params, known, prepared.train, experiment.batch_size, limit)
     if train is None:
         return Start(prepared, apply, apply, 0.0)
     still = experiment.adaptation.bind(frozen, delta)
-    known = known_leaves(experiment.adaptation, frozen, delta, None)
+    known = known_for_every_seed(experiment.adaptation, experiment.model.params, frozen, delta, None)
     held_out, _ = _with_activations(apply, still, known, prepared.held_out, None, limit)
     return Start(
         Prepared(train.parts, prepared.held_out if held_out is None else held_out.parts),

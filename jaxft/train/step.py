@@ -59,7 +59,7 @@ def make_step(
     apply = lift(model_apply)
 
     def init(key: Key, params: Params, batch: Batch) -> tuple[StepFrozen, TrainState]:
-        params, stats = _take_stats(model_apply, objective, params, batch)
+        params, stats = _take_stats(model_apply, adaptation, objective, params, batch)
         adapt_key, objective_key, state_key = jax.random.split(key, 3)
         frozen, delta = adaptation.init(adapt_key, params)
         delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
@@ -144,14 +144,15 @@ def as_outputs(result: Any) -> Outputs:
 
 
 def _take_stats(
-    model_apply: Callable[..., Any], objective: Objective, params: Params, batch: Batch
+    model_apply: Callable[..., Any], adaptation: Adaptation, objective: Objective, params: Params, batch: Batch
 ) -> tuple[Params, PyTree]:
     """Takes the leaves that the model returns as running statistics out of the params: no gradient reaches them."""
 
     def probe(params: Params, batch: Batch) -> PyTree:
         key = jax.random.key(0)
         forward = _Forward(model_apply, params, None, batch, key)
-        context = Context(forward, batch, params, jnp.zeros((), jnp.int32), key)
+        _, delta = adaptation.init(key, params)
+        context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), key)
         objective.apply(*objective.init(key, context), context)
         return forward.found
 

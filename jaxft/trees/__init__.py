@@ -1,6 +1,7 @@
 """Params as data: paths, selectors, split and join, fingerprints, the summary table."""
 
 from jaxft.trees.fingerprint import fingerprint
+from jaxft.trees.nodes import is_node, nodes
 from jaxft.trees.paths import leaf_paths, map_with_path, replace
 from jaxft.trees.select import Selection, as_selector, everything, first_match, glob, select
 from jaxft.trees.split import join, partition, split
@@ -15,9 +16,11 @@ __all__ = [
     "fingerprint",
     "first_match",
     "glob",
+    "is_node",
     "join",
     "leaf_paths",
     "map_with_path",
+    "nodes",
     "partition",
     "replace",
     "select",

@@ -21,12 +21,19 @@ class Method(NamedTuple):
         choice: the selector of that choice in a subject.
         trained: number of parameters that learn.
         frozen_products: multiply-adds a row of the full-weight gradients that must not be computed.
+        effective_rank: of the branch that the model computes with, where it is not that of a `lora` of rank 4.
+        start_error: how far the first logits may be from the base model's, for a method that moves a part of the
+            weight into its branch: the same numbers are summed in another order.
+        draws_frozen: whether a part of what is frozen is drawn for each run.
     """
 
     build: Callable[[str, Subject], ft.Adaptation]
     choice: Callable[[Subject], str]
     trained: Callable[[Subject], int]
     frozen_products: int
+    effective_rank: int | None = None
+    start_error: float = 0.0
+    draws_frozen: bool = False
 
 
 def everything(subject: Subject) -> int:
@@ -40,6 +47,12 @@ def low_rank(rank_up: int, rank_down: int) -> int:
 WEIGHTS = DIM * HIDDEN + HIDDEN * HIDDEN
 
 
+def kronecker(factor: tuple[int, int, int], rank: int) -> int:
+    """Of two weights whose sizes DIM and HIDDEN (twice) are divided by factors."""
+    dim, hidden, out = factor
+    return dim * out + rank * (DIM // dim + HIDDEN // out) + hidden * out + rank * (HIDDEN // hidden + HIDDEN // out)
+
+
 def ranks(subject: Subject) -> dict[str, int]:
     return {subject.first: 2, "**": 4}
 
@@ -49,6 +62,10 @@ def weights(subject: Subject) -> str:
 
 
 METHODS: dict[str, Method] = {
+    "adalora": Method(lambda s, m: ft.adalora(s, rank=4), weights, lambda m: low_rank(4, 4) + 2 * 4, WEIGHTS, 4),
+    "adalora dropout": Method(
+        lambda s, m: ft.adalora(s, rank=4, dropout=0.3), weights, lambda m: low_rank(4, 4) + 2 * 4, WEIGHTS, 4
+    ),
     "full": Method(lambda s, m: ft.full(), lambda m: "", everything, 0),
     "tune head": Method(lambda s, m: ft.tune(s), lambda m: m.head, lambda m: HEAD, WEIGHTS),
     "freeze encoder": Method(
@@ -57,12 +74,44 @@ METHODS: dict[str, Method] = {
         lambda m: everything(m) - WEIGHTS - 2 * HIDDEN,
         WEIGHTS,
     ),
+    "loha": Method(lambda s, m: ft.loha(s, rank=2), weights, lambda m: 2 * low_rank(2, 2), WEIGHTS, 4),
+    "lokr": Method(lambda s, m: ft.lokr(s, rank=1, factor=4), weights, lambda m: kronecker((4, 4, 4), 1), WEIGHTS, 4),
     "lora": Method(lambda s, m: ft.lora(s, rank=4), weights, lambda m: low_rank(4, 4), WEIGHTS),
     "lora rank-stabilised": Method(
         lambda s, m: ft.lora(s, rank=4, rank_stabilized=True), weights, lambda m: low_rank(4, 4), WEIGHTS
     ),
     "lora dropout": Method(lambda s, m: ft.lora(s, rank=4, dropout=0.3), weights, lambda m: low_rank(4, 4), WEIGHTS),
     "lora per-path ranks": Method(lambda s, m: ft.lora(s, rank=ranks(m)), weights, lambda m: low_rank(2, 4), WEIGHTS),
+    "lora_fa": Method(
+        lambda s, m: ft.lora_fa(s, rank=4), weights, lambda m: 4 * 2 * HIDDEN, WEIGHTS, 4, draws_frozen=True
+    ),
+    "lora_fa + head": Method(
+        lambda s, m: ft.chain(ft.tune(m.head), ft.lora_fa(s, rank=4)),
+        weights,
+        lambda m: 4 * 2 * HIDDEN + HEAD,
+        WEIGHTS,
+        4,
+        draws_frozen=True,
+    ),
+    "olora": Method(lambda s, m: ft.olora(s, rank=4), weights, lambda m: low_rank(4, 4), WEIGHTS, 4, start_error=1e-5),
+    "pissa": Method(lambda s, m: ft.pissa(s, rank=4), weights, lambda m: low_rank(4, 4), WEIGHTS, 4, start_error=1e-5),
+    "pissa + head": Method(
+        lambda s, m: ft.chain(ft.pissa(s, rank=4), ft.tune(m.head)),
+        weights,
+        lambda m: low_rank(4, 4) + HEAD,
+        WEIGHTS,
+        4,
+        start_error=1e-5,
+    ),
+    "vera": Method(lambda s, m: ft.vera(s, rank=4), weights, lambda m: 2 * (4 + HIDDEN), WEIGHTS, 4, draws_frozen=True),
+    "vera + head": Method(
+        lambda s, m: ft.chain(ft.vera(s, rank=4), ft.tune(m.head)),
+        weights,
+        lambda m: 2 * (4 + HIDDEN) + HEAD,
+        WEIGHTS,
+        4,
+        draws_frozen=True,
+    ),
     "lora + head": Method(
         lambda s, m: ft.chain(ft.lora(s, rank=4), ft.tune(m.head)), weights, lambda m: low_rank(4, 4) + HEAD, WEIGHTS
     ),
