@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,8 @@ def write_ia3(
     written, into = Written({}, {}, {}), set()
     for module, paths in adapted.items():
         site, factors = places[module], {path: _factor(path, bound[path]) for path in paths}
+        if site.embedding:
+            raise InputError(f"{paths[0]!r} is a table, which PEFT's IA3 does not rescale: {ADVICE}")
         inputs = {path for path, factor in factors.items() if factor.shape[-1] != bound[path].shape[-1]}
         if inputs:
             into.add(module)
@@ -97,7 +99,7 @@ def write_ia3(
         shape = (1, -1, 1, 1) if convolution else (1, -1) if inputs else (-1, 1)
         written.tensors[f"{module}.ia3_l"] = vector.reshape(shape)
     names = shortest(into, set(adapted)) if into else []
-    written.fields.update(fan_in_fan_out=False, init_ia3_weights=True, feedforward_modules=names)
+    written.fields.update(fan_in_fan_out=all(places[module].conv1d for module in adapted), init_ia3_weights=True, feedforward_modules=names)
     return written
 
 
@@ -133,11 +135,3 @@ def _check_bias(path: str, vector: np.ndarray, bound: Mapping[str, Any], base: M
     before = base.get(bias)
     if before is None or not np.array_equal(np.asarray(before) * vector.astype(before.dtype), np.asarray(bound[bias])):
         raise InputError(f"{bias!r} is not the base model's times what scales {path!r}: {ADVICE}")
-
-
-def check_biases(adapted: Mapping[str, Sequence[str]], learned: set[str]) -> None:
-    """Refuses a bias that learned beside a scaled weight, for which the format has no place."""
-    for path in (path for paths in adapted.values() for path in paths):
-        bias = f"{path.rpartition('/')[0]}/bias".lstrip("/")
-        if bias in learned:
-            raise InputError(f"{bias!r} learned beside the scaled weight {path!r}: {ADVICE}")

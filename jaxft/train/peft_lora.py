@@ -56,9 +56,8 @@ def _checked(
     if other := sorted(found.keys() - names.keys()):
         raise InputError(f"the adapter holds {other[0]!r} of {module!r}, but its {CONFIG} does not say what it is for")
     a, b = found["A"], found["B"]
-    *inputs, convolution = *site.inputs, len(site.inputs) == 3
-    there = [inputs[-1], *inputs[:-1]]
-    ones = [1, 1] if convolution else []
+    convolution = len(site.inputs) == 3
+    there, ones = [site.inputs[-1], *site.inputs[:-1]], [1, 1] if convolution else []
     if list(a.shape[1:]) != there or list(b.shape) != [site.outputs, a.shape[0], *ones]:
         raise InputError(
             f"{module} has lora_A {list(a.shape)} and lora_B {list(b.shape)} in the adapter, but these params "
@@ -111,7 +110,7 @@ def write_lora(
         lora_alpha=alpha,
         rank_pattern={module: r for module, r in ranks.items() if r != rank},
         alpha_pattern={module: value for module, value in alphas.items() if value != alpha},
-        fan_in_fan_out=all(_as_here(places[module]) for module in adapted),
+        fan_in_fan_out=all(places[module].conv1d for module in adapted),
         init_lora_weights=True,
         use_dora=bool(magnitudes),
         use_rslora=False,
@@ -122,12 +121,6 @@ def write_lora(
 def _names(module: str, site: Site) -> dict[str, str]:
     name = f"{module}.lora_embedding_{{}}" if site.embedding else f"{module}.lora_{{}}.weight"
     return {"A": name.format("A"), "B": name.format("B"), "m": f"{module}.lora_magnitude_vector"}
-
-
-def _as_here(site: Site) -> bool:
-    """Whether the module is one of Hugging Face's Conv1D, whose weight is [in, out] as here."""
-    entry = site.parts[0]
-    return entry.order is None and len(entry.shape) == 2 and entry.path.endswith("/kernel")
 
 
 def _branch(leaf: Any) -> LowRank:

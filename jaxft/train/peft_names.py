@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from jaxft.errors import InputError, nearest
 from jaxft.models.config import ModelConfig
+from jaxft.models.decoder import DecoderConfig
 from jaxft.models.families import entries, file_entries
 from jaxft.models.keys import Entry
 
@@ -84,6 +85,12 @@ class Site(NamedTuple):
         """Whether the weight is a table that is indexed and not multiplied."""
         return self.parts[0].path.rpartition("/")[2] == "embedding"
 
+    @property
+    def conv1d(self) -> bool:
+        """Whether it is one of Hugging Face's Conv1D, a linear layer whose weight is [in, out] as here."""
+        entry = self.parts[0]
+        return entry.order is None and len(entry.shape) == 2 and entry.path.endswith("/kernel")
+
     def cuts(self) -> list[tuple[Entry, slice]]:
         """Every part with its outputs."""
         found, start = [], 0
@@ -108,6 +115,27 @@ def sites(table: Sequence[Entry], config: ModelConfig | None) -> dict[str, Site]
 def module_of(entry: Entry) -> str:
     """The module an array is a parameter of."""
     return entry.name.removesuffix(".weight").removesuffix(".bias")
+
+
+def check_tied(paths: Sequence[str], config: ModelConfig | None, *, together: bool = False) -> None:
+    """Refuses an adapted table of words that the model also reads elsewhere, where PEFT leaves it as it was.
+
+    Args:
+        paths: of what is adapted or trained.
+        config: of the model.
+        together: the adapter says that it changes both places.
+    """
+    tied = {
+        "t5": "embeddings/word/embedding",
+        "encoder-decoder": "decoder_embeddings/word/embedding",
+    }.get("" if config is None else config.family)
+    if isinstance(config, DecoderConfig) and config.tied and config.task == "lm":
+        tied = "embeddings/word/embedding"
+    if tied in paths and not together:
+        raise InputError(
+            f"{tied!r} is read in several places of this model (tied embeddings), of which PEFT changes one: leave it "
+            "out of the selector, or merge the adapter and write the whole model with jaxft.save_model"
+        )
 
 
 def unknown_module(module: str, modules: list[str]) -> InputError:
