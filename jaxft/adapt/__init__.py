@@ -1,6 +1,7 @@
 """Adaptations: which arrays learn, and how they enter the model."""
 
 from jaxft.adapt.adalora import adalora
+from jaxft.adapt.bottleneck import bottleneck, houlsby, parallel_adapter, pfeiffer
 from jaxft.adapt.chain import chain
 from jaxft.adapt.loha import loha
 from jaxft.adapt.lokr import lokr
@@ -11,7 +12,10 @@ from jaxft.adapt.merge import merge
 from jaxft.adapt.olora import olora
 from jaxft.adapt.partial import freeze, full, tune
 from jaxft.adapt.pissa import pissa
+from jaxft.adapt.prefix import prefix
+from jaxft.adapt.prompt import prompt
 from jaxft.adapt.rank_budget import RankBudgetState, budget, rank_budget
+from jaxft.adapt.reinitialise import reinitialise
 from jaxft.adapt.residual import Taken, double_rank
 from jaxft.adapt.summary import summary
 from jaxft.adapt.vera import vera
@@ -21,19 +25,26 @@ __all__ = [
     "RankBudgetState",
     "Taken",
     "adalora",
+    "bottleneck",
     "budget",
     "chain",
     "double_rank",
     "freeze",
     "full",
+    "houlsby",
     "loha",
     "lokr",
     "lora",
     "lora_fa",
     "merge",
     "olora",
+    "parallel_adapter",
+    "pfeiffer",
     "pissa",
+    "prefix",
+    "prompt",
     "rank_budget",
+    "reinitialise",
     "summary",
     "tune",
     "vera",

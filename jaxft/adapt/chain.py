@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxft.adapt.added import graft, ungraft
 from jaxft.adapt.kept import Kept, open_kept
 from jaxft.errors import InputError
 from jaxft.trees import leaf_paths
@@ -23,7 +24,8 @@ def chain(*adaptations: Adaptation) -> Adaptation:
 
     Raises:
         InputError: no adaptation is given; or at ``init``, when two adaptations want the same leaf in ways that make no
-            sense together: both train it, one trains what another adapts, or both put the same kind of weight there.
+            sense together: both train or add it, one trains what another adapts, or both put the same kind of weight
+            there.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,11 +50,14 @@ def chain(*adaptations: Adaptation) -> Adaptation:
 
     def bind(frozen: Frozen, delta: Delta, *, key: Key | None = None) -> Params:
         params, extras = open_kept(frozen)
+        added: Params = {}
         for index in reversed(range(len(adaptations))):
             link_key = None if key is None else jax.random.fold_in(key, index)
             link = Kept(params, extras[index]) if extras and jax.tree.leaves(extras[index]) else params
-            params = adaptations[index].bind(link, delta[index], key=link_key)
-        return params
+            # What a link adds waits until the end: the others' deltas are laid out as the params without it.
+            params, new = ungraft(params, adaptations[index].bind(link, delta[index], key=link_key))
+            added = graft(added, new)
+        return graft(params, added) if added else params
 
     return Adaptation(init, bind)
 
@@ -72,7 +77,7 @@ def _check_overlap(adaptations: tuple[Adaptation, ...], key: Key, params: Params
 
 
 def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
-    """Says for each leaf that an adaptation touches whether it is trained or which structured weight replaces it."""
+    """Says for each leaf that an adaptation touches whether it is trained, added or made a structured weight."""
 
     def bound(key: Key, params: Params) -> tuple[Any, Any]:
         frozen, delta = adaptation.init(key, params)
@@ -80,8 +85,11 @@ def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
 
     frozen, adapted = jax.eval_shape(bound, key, params)
     left = leaf_paths(open_kept(frozen).params, is_leaf=is_structured)
-    uses = {path: "trained" for path in leaf_paths(params, is_leaf=is_structured) if path not in left}
+    base = leaf_paths(params, is_leaf=is_structured)
+    uses = {path: "trained" for path in base if path not in left}
     for path, leaf in leaf_paths(adapted, is_leaf=is_structured).items():
-        if is_structured(leaf):
+        if path not in base:
+            uses[path] = "added"
+        elif is_structured(leaf):
             uses[path] = f"made a {type(leaf).__name__} weight"
     return uses

@@ -22,6 +22,12 @@ def check_rank(rank: Any, method: str) -> None:
             raise InputError(f"{method} expects a rank of at least 1, a whole number, but got {r!r}")
 
 
+def check_size(size: Any, method: str, name: str) -> None:
+    """Refuses a size that is no whole number from 1 up."""
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise InputError(f"{method} expects {name} to be a whole number from 1 up, but got {size!r}")
+
+
 def check_rate(rate: float | Array, method: str) -> None:
     """Refuses a dropout rate outside [0, 1); a traced one is not looked at."""
     if isinstance(rate, (int, float, np.number)) and not 0 <= rate < 1:

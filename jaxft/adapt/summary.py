@@ -17,8 +17,10 @@ from jaxft.weights import Aligned, is_structured
 def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Summary:
     """Tabulates path, shape, role, parameters, bytes and optimizer bytes of every leaf.
 
-    Nothing is computed: shapes are enough. Arrays that an adaptation keeps frozen beside a weight count among its
-    bytes; those that several weights share, such as random matrices, have rows of their own, "frozen beside".
+    Nothing is computed: shapes are enough. Leaves that the adaptation adds to the params have rows too. Arrays that it
+    keeps frozen beside a weight count among its bytes; those that several weights share, such as random matrices, have
+    rows of their own, "frozen beside". What learns and stands at no path of the adapted params, such as layers that
+    compute them, comes last, as "trained beside".
 
     Args:
         adaptation: what learns.
@@ -43,16 +45,25 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
         (f"{link}{name}", name, leaf) for link, tree in _links(delta, params) for name, leaf in leaf_paths(tree).items()
     ]
     slot_leaves = [(f"/{name}".partition("/delta/")[2], leaf) for name, leaf in leaf_paths(slots).items()]
-    rows = []
+    base_paths = leaf_paths(params, is_leaf=is_structured)
+    rows: list[Row] = []
+    counted: set[str] = set()
     for path, leaf in leaf_paths(bound, is_leaf=is_structured).items():
         ours = {full: part for full, name, part in learned if name == path or name.startswith(f"{path}/")}
+        counted |= ours.keys()
         trained = sum(math.prod(part.shape) for part in ours.values())
         base = _base(leaf)
         added = sum(map(_bytes, ours.values())) if is_structured(leaf) else 0
-        role = leaf.kind if is_structured(leaf) else "trained" if ours else "frozen"
+        idle = "frozen" if path in base_paths else "added"
+        role = leaf.kind if is_structured(leaf) else "trained" if ours else idle
         slots_of = sum(_bytes(slot) for name, slot in slot_leaves if name in ours)
         parameters = math.prod(leaf.shape)
         rows.append(Row(path, tuple(leaf.shape), role, parameters, trained, _bytes(base) + added, slots_of))
+    for full, name, part in learned:
+        if full not in counted:
+            slots_of = sum(_bytes(slot) for slot_name, slot in slot_leaves if slot_name == full)
+            size = math.prod(part.shape)
+            rows.append(Row(name, tuple(part.shape), "trained beside", 0, size, _bytes(part), slots_of))
     return Summary(_with_kept(rows, kept, params))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.generation.loop import Inputs, Structure, program
+from jaxft.models.slots import Taken, taken
 from jaxft.types import Key, Model, Params
 
 
@@ -49,7 +50,8 @@ def generate(
     Args:
         model: loaded with ``task="lm"`` or ``"seq2seq"``.
         batch: ``input_ids`` and ``attention_mask`` ``[batch, length]``, padded on either side.
-        params: bound or merged ones in place of ``model.params``; low-rank weights are used as they are.
+        params: bound or merged ones in place of ``model.params``; low-rank weights, prompts and prefixes are used as
+            they are.
         max_new_tokens: the most tokens a row gets.
         temperature: 0 takes the likeliest token; above 0 tokens are drawn from softmax(z / temperature).
         top_k: draw among so many of the likeliest tokens only.
@@ -78,7 +80,8 @@ def generate(
     answers = model.config.task == "seq2seq"
     ids, mask = _prompt(batch, move=not answers)
     _check_options(max_new_tokens, temperature, top_k, top_p, key)
-    _check_room(model.config, int(mask.sum(axis=1).max()), max_new_tokens)
+    params = model.params if params is None else params
+    _check_room(model.config, taken(params), int(mask.sum(axis=1).max()), max_new_tokens)
     stops = default_stop_tokens(model) if stop_tokens is None else tuple(int(token) for token in stop_tokens)
     structure = Structure(
         apply=model.apply,
@@ -99,7 +102,7 @@ def generate(
         top_p=jnp.float32(1.0 if top_p is None else top_p),
         key=jax.random.key(0) if key is None else key,
     )
-    state = program(structure)(model.params if params is None else params, inputs)
+    state = program(structure)(params, inputs)
     return Generated(np.asarray(state.tokens), np.asarray(state.lengths), np.asarray(state.done))
 
 
@@ -151,18 +154,22 @@ def _check_options(new: int, temperature: float, top_k: int | None, top_p: float
         raise InputError("tokens are drawn above temperature 0: give a key, such as jax.random.key(0)")
 
 
-def _check_room(config: Any, length: int, new: int) -> None:
-    """Refuses a longer text than the model has positions; padding takes none."""
-    most = config.max_positions
+def _check_room(config: Any, slots: Taken, length: int, new: int) -> None:
+    """Refuses a longer text than the model has positions for beside prompts and prefixes; padding takes none."""
     if config.task == "seq2seq":
-        if new > config.max_target_positions:
+        most, most_new = (
+            config.max_positions - slots.prompt - slots.encoder,
+            config.max_target_positions - slots.decoder,
+        )
+        if new > most_new:
             raise InputError(
-                f"{new} tokens are asked for, but the decoder has {config.max_target_positions} positions: "
-                "lower max_new_tokens"
+                f"{new} tokens are asked for, but the decoder has {most_new} positions: lower max_new_tokens"
             )
         if length > most:
             raise InputError(f"the input has {length} tokens, but the model has {most} positions: shorten it")
-    elif length + new > most:
+        return
+    most = config.max_positions - slots.prompt - slots.decoder
+    if length + new > most:
         raise InputError(
             f"the prompt has {length} tokens and {new} more are asked for, but the model has {most} positions: "
             "shorten the prompt or lower max_new_tokens"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxft.generation.sampling import sample
 from jaxft.models.cache import Cache, empty_cache
+from jaxft.models.slots import taken
 from jaxft.types import Array, Key, Params
 
 
@@ -88,9 +89,10 @@ def program(structure: Structure) -> Callable[[Params, Inputs], State]:
 
 
 def _begin(s: Structure, params: Params, inputs: Inputs) -> State:
-    """Shows the prompt to the decoder, all but its last token, or to the encoder."""
+    """Shows the prompt to the decoder, all but its last token, behind a learned one; or to the encoder."""
     rows, length = inputs.ids.shape
-    room = s.new + (length if s.start is None else 1)
+    prompt = taken(params).prompt if s.start is None else 0
+    room = s.new + (prompt + length if s.start is None else 1)
     state = State(
         step=jnp.int32(0),
         token=inputs.ids[:, -1],
@@ -100,7 +102,7 @@ def _begin(s: Structure, params: Params, inputs: Inputs) -> State:
         lengths=jnp.zeros(rows, jnp.int32),
     )
     if s.start is None:
-        if length == 1:
+        if length == 1 and not prompt:
             return state
         seen = {"input_ids": inputs.ids[:, :-1], "attention_mask": inputs.mask[:, :-1], "cache": state.cache}
         return state._replace(cache=s.apply(params, seen).cache)

@@ -16,6 +16,7 @@ from jaxft.models.block import Block, Cached, normalised, residual
 from jaxft.models.cache import LayerCache
 from jaxft.models.layers import Affine, Dropout, dense
 from jaxft.models.rotary import Rotary, rotate
+from jaxft.models.slots import behind_prefix, find
 
 
 class Attention(nn.Module):
@@ -44,25 +45,30 @@ class Attention(nn.Module):
             x: ``[batch, queries, dim]``.
             mask: ``[batch or 1, 1, queries or 1, keys]`` bool, True where a query may look.
             train: turns dropout on.
-            bias: ``[1, heads, queries, keys]``, added to the scores.
+            bias: ``[1, heads, queries, keys]``, added to the scores, with columns for the longest prefix first.
             turn: rotary angles of the queries.
             cached: the keys and values of this layer, and the place of the first query among them.
             memory: ``[batch, keys, dim]`` for cross-attention; None there takes what is cached.
 
         Returns:
-            the sum, the probabilities ``[batch, heads, queries, keys]`` and the new cache.
+            the sum, the probabilities ``[batch, heads, queries, keys]``, those of a prefix first, and the new cache.
         """
         b = self.block
         inputs = normalised(b, x) if b.pre_norm else x
         query = self._heads(inputs, "query", b.heads, turn)
         key, value, cache = self._keys_and_values(inputs, turn, cached, memory)
+        prefix = find(self, "prefix")
+        if prefix is not None:
+            key, value, mask = behind_prefix(prefix, key, value, mask)
+        if bias is not None:
+            bias = bias[..., -key.shape[2] :]
         probabilities = _probabilities(b, query, key, mask, bias)
         dropped = Dropout(b.attention_dropout)(probabilities, train)
         mixed = _mix(dropped, value)
         output = dense(mixed, Affine(b.heads * b.head_dim, b.hidden, b.dtype, b.output_bias, name="output"))
         if b.attention_output_dropout is not None:
             b = b._replace(hidden_dropout=b.attention_output_dropout)
-        return residual(b, x, output, train), probabilities, cache
+        return residual(b, x, output, train, inputs, find(self, "output")), probabilities, cache
 
     def _heads(self, x: Array, name: str, heads: int, turn: Rotary | None) -> Array:
         """``[batch, heads, length, head_dim]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jax import Array
 
 from jaxft.models.cache import LayerCache
 from jaxft.models.layers import Dropout, LayerNorm, RMSNorm
+from jaxft.models.slots import adapted
 
 
 class Block(NamedTuple):
@@ -92,9 +94,18 @@ def normalised(block: Block, x: Array) -> Array:
     return block.norm_layer(name="norm")(x)
 
 
-def residual(block: Block, x: Array, output: Array, train: bool) -> Array:
-    """x + dropout(λ output), under a norm unless the norm came first."""
+def residual(block: Block, x: Array, output: Array, train: bool, inputs: Array, slots: Mapping[str, Any]) -> Array:
+    """x + dropout(λ output), under a norm unless the norm came first; adapters change what is added to x.
+
+    Args:
+        block: rates and kinds.
+        x: ``[batch, length, dim]``.
+        output: of the sub-layer.
+        train: turns dropout on.
+        inputs: of the sub-layer: x, or its norm.
+        slots: the params of the sub-layer's last dense layer.
+    """
     if block.layer_scale:
         output = Scale(name="layer_scale")(output)
-    total = x + Dropout(block.hidden_dropout)(output, train)
+    total = x + adapted(slots, Dropout(block.hidden_dropout)(output, train), inputs)
     return total if block.pre_norm else normalised(block, total)

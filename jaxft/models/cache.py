@@ -27,11 +27,14 @@ class Cache(NamedTuple):
         layers: one :class:`LayerCache` a layer.
         visible: ``[batch, places]`` bool: places that hold a token and no padding.
         place: of the next token, a scalar.
+        prompt: how many of the places hold a learned prompt, a scalar; None before the first call, which puts it there,
+            and for models without one.
     """
 
     layers: tuple[LayerCache, ...]
     visible: Array
     place: Array
+    prompt: Array | None = None
 
     @property
     def encoded(self) -> bool:
@@ -45,7 +48,7 @@ def empty_cache(sizes: tuple[int, int, int], rows: int, places: int, dtype: Any 
     Args:
         sizes: layers, key/value heads and head dimension, ``config.cache_sizes``.
         rows: of the batch.
-        places: tokens it has room for.
+        places: tokens it has room for, those of a learned prompt among them.
         dtype: of keys and values.
 
     Example:

@@ -20,6 +20,7 @@ from jaxft.models.config import TextConfig
 from jaxft.models.heads import head, pool
 from jaxft.models.layers import Affine, Dropout, Table, dense
 from jaxft.models.rotary import RotarySpec, rotary
+from jaxft.models.slots import behind_prompt, find, slots_of, without_prompt
 from jaxft.models.transformer import Layers, Stack
 from jaxft.models.visible import Sight, attention_mask, causal, within
 from jaxft.types import Outputs
@@ -120,25 +121,31 @@ class Decoder(nn.Module):
     def __call__(self, batch: Mapping[str, Any], train: bool = False) -> Outputs:
         c = self.config
         cache: Cache | None = batch.get("cache")
-        visible = attention_mask(batch)
-        sight = causal(visible, batch.get("segment_ids"), cache)
+        slots, prompt = slots_of(self), find(self, "embeddings/prompt")
+        if cache is not None and cache.prompt is not None:
+            slots, prompt = slots._replace(prompt=0), None  # the cache holds it
+        sight = causal(
+            attention_mask(batch), batch.get("segment_ids"), cache, prompt=slots.prompt, prefix=slots.decoder
+        )
         embeddings = Embeddings(c, self.dtype, name="embeddings")
-        x = embeddings(batch["input_ids"], sight.positions, train)
+        x = embeddings(batch["input_ids"], sight.positions, train, prompt)
         found = Body(c, self.dtype, self.remat, name="decoder")(
             x,
             sight,
             train,
             caches=None if cache is None else [Cached(layer, cache.place) for layer in cache.layers],
         )
-        last = found.states[-1]
-        outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
+        states = without_prompt(found.states, slots.prompt)
+        last = states[-1]
+        outputs = Outputs(hidden_states=states, attentions=found.attentions)
         if cache is not None:
-            outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.place + visible.shape[1]))
+            held = cache.prompt if prompt is None else jnp.int32(slots.prompt)
+            outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.place + x.shape[1], held))
         if c.task == "lm":
             return outputs._replace(logits=embeddings.logits(last) if c.tied else self._lm_head(last))
         if c.task == "tag":
             return outputs._replace(logits=head(last, c.num_labels, c.tag_dropout, train))
-        outputs = outputs._replace(features=pool(c.pooling, last, visible))
+        outputs = outputs._replace(features=pool(c.pooling, last, attention_mask(batch)))
         if not c.num_labels:
             return outputs
         logits = head(outputs.features, c.num_labels, c.head_dropout, train, use_bias=False)
@@ -183,9 +190,9 @@ class Embeddings(nn.Module):
             self.position = Table(c.max_positions, c.hidden_size, self.dtype)
         self.dropout = Dropout(c.embedding_dropout)
 
-    def __call__(self, ids: Array, positions: Array, train: bool) -> Array:
-        """``ids`` and ``positions`` [batch, length] -> [batch, length, hidden]."""
-        x = self.word(ids)
+    def __call__(self, ids: Array, positions: Array, train: bool, prompt: Array | None = None) -> Array:
+        """``ids`` and ``positions`` [batch, length] -> [batch, length, hidden]; positions are also a prompt's."""
+        x = behind_prompt(prompt, self.word(ids))
         if self.config.rope is None:
             x = x + self.position(positions)
         return self.dropout(x, train)

@@ -17,6 +17,7 @@ from jaxft.models.heads import head, pool, pooler
 from jaxft.models.keys import Entry, linear, norm, table
 from jaxft.models.keys import head as head_only
 from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
+from jaxft.models.slots import behind_prompt, extended, find, real_tokens, slots_of, without_prompt
 from jaxft.models.transformer import Layers
 from jaxft.models.visible import attention_mask
 from jaxft.types import Outputs
@@ -104,15 +105,24 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Outputs:
         c = self.config
-        visible = attention_mask(batch)
-        x = Embeddings(c, self.dtype, name="embeddings")(batch["input_ids"], batch.get("token_type_ids"), train)
+        slots = slots_of(self)
+        seen = extended(attention_mask(batch), slots.prompt)
+        embeddings = Embeddings(c, self.dtype, name="embeddings")
+        x = embeddings(
+            batch["input_ids"],
+            batch.get("token_type_ids"),
+            train,
+            start=slots.encoder,
+            prompt=find(self, "embeddings/prompt"),
+        )
         layers = Layers((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")
-        found = layers(x, [visible[:, None, None, :]], train)
-        outputs = Outputs(hidden_states=found.states, attentions=found.attentions)
+        found = layers(x, [seen[:, None, None, :]], train)
+        states = without_prompt(found.states, slots.prompt)
+        outputs = Outputs(hidden_states=states, attentions=found.attentions)
         if c.pooling == "tokens":
             rate = c.spans_dropout if c.task == "spans" else c.tag_dropout
-            return outputs._replace(logits=head(found.states[-1], c.num_labels, rate, train))
-        features = pool(c.pooling, found.states[-1], visible)
+            return outputs._replace(logits=head(states[-1], c.num_labels, rate, train))
+        features = pool(c.pooling, found.states[-1], real_tokens(seen, slots.prompt))
         if c.has_pooler:
             features = pooler(Dropout(c.pooler_dropout)(features, train), c.pooler_activation, self.dtype)
         logits = head(features, c.num_labels, c.head_dropout, train) if c.num_labels else None
@@ -136,25 +146,38 @@ class Embeddings(nn.Module):
         if c.embedding_size != c.hidden_size:
             self.projection = Affine(c.embedding_size, c.hidden_size, self.dtype)
 
-    def __call__(self, ids: Array, token_types: Array | None, train: bool, start: Array | int = 0) -> Array:
-        """``ids`` [batch, length] -> [batch, length, hidden]; ``start`` is the position of the first."""
+    def __call__(
+        self,
+        ids: Array,
+        token_types: Array | None,
+        train: bool,
+        start: Array | int = 0,
+        prompt: Array | None = None,
+    ) -> Array:
+        """``ids`` [batch, length] -> [batch, length, hidden], behind a prompt [places, embedding] if there is one.
+
+        ``start`` is the position of the first.
+        """
         c = self.config
-        x = self.word(ids)
+        x = behind_prompt(prompt, self.word(ids))
+        before = x.shape[1] - ids.shape[1]
         if c.token_types:
             # Token types when nobody names them, and positions, are the same for every row: looked up once.
             # Where there is one kind of token, a tokenizer for pairs may name others all the same.
             kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None or c.token_types == 1 else token_types
+            if before and kinds.shape[1] > 1:
+                kinds = jnp.pad(kinds, ((0, 0), (before, 0)))
             x = x + self.token_type(kinds)
-        x = x + self.position(self._positions(ids, start))
+        x = x + self.position(self._positions(ids, start, before))
         x = self.dropout(self.norm(x), train)
         return x if c.embedding_size == c.hidden_size else dense(x, self.projection)
 
-    def _positions(self, ids: Array, start: Array | int) -> Array:
+    def _positions(self, ids: Array, start: Array | int, before: int) -> Array:
         padding = self.config.padding_position
         if padding is None:
-            return start + jnp.arange(ids.shape[1])[None]
-        real = ids != padding
-        return jnp.where(real, jnp.cumsum(real, axis=1) + padding, padding)
+            return start + jnp.arange(before + ids.shape[1])[None]
+        real = extended(ids != padding, before)
+        return jnp.where(real, start + jnp.cumsum(real, axis=1) + padding, padding)
 
 
 def encoder_entries(config: EncoderConfig, names: Mapping[str, str]) -> list[Entry]:

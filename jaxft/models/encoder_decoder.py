@@ -29,6 +29,7 @@ from jaxft.models.family import Family, config_from_hf
 from jaxft.models.keys import Entry, linear, norm
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, LayerNorm, Table, dense
 from jaxft.models.seq2seq import Seq2SeqConfig, next_cache, seen_by_layers, source_visible, target_sight
+from jaxft.models.slots import find, slots_of, without_prompt
 from jaxft.models.transformer import Layers, Memory
 from jaxft.types import Outputs
 
@@ -87,14 +88,21 @@ class EncoderDecoder(nn.Module):
     @nn.compact
     def __call__(self, batch: Mapping[str, Any], train: bool = False) -> Outputs:
         c, cache = self.config, batch.get("cache")
-        mask, sight = source_visible(batch)[:, None, None, :], target_sight(batch)
+        slots = slots_of(self)
+        mask, sight = source_visible(batch, slots.prompt)[:, None, None, :], target_sight(batch, slots.decoder)
         source = None
         if cache is None or not cache.encoded:
             embeddings = Embeddings(c.encoder, self.dtype, name="embeddings")
-            embedded = embeddings(batch["input_ids"], batch.get("token_type_ids"), train)
+            embedded = embeddings(
+                batch["input_ids"],
+                batch.get("token_type_ids"),
+                train,
+                start=slots.encoder,
+                prompt=find(self, "embeddings/prompt"),
+            )
             source = Source(c, self.dtype, self.remat, name="encoder")(embedded, mask, train)
         embed = Embeddings(c.decoder, self.dtype, name="decoder_embeddings")
-        x = embed(batch["decoder_input_ids"], None, train, 0 if cache is None else cache.place)
+        x = embed(batch["decoder_input_ids"], None, train, slots.decoder + (0 if cache is None else cache.place))
         layers = Layers((c.decoder.block(self.dtype),) * c.decoder.num_layers, self.remat, name="decoder")
         found = layers(
             x, [sight.mask], train, caches=seen_by_layers(cache), memory=Memory(source and source.memory, mask)
@@ -104,7 +112,7 @@ class EncoderDecoder(nn.Module):
             logits=logits,
             hidden_states=found.states,
             attentions=found.attentions,
-            encoder_hidden_states=source and source.states,
+            encoder_hidden_states=source and without_prompt(source.states, slots.prompt),
             cache=next_cache(cache, found.layers, sight),
         )
 

@@ -11,10 +11,16 @@ import jax.numpy as jnp
 from jaxft.errors import InputError
 from jaxft.models.cache import Cache
 from jaxft.models.config import ImageConfig, ModelConfig, TextConfig
+from jaxft.models.slots import Taken
 
 
-def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
+def check_inputs(batch: Mapping[str, Any], config: ModelConfig, taken: Taken) -> None:
     """Refuses a batch that the model cannot read.
+
+    Args:
+        batch: of the model.
+        config: of the model.
+        taken: places that a prompt and prefixes take.
 
     Raises:
         InputError: no tokens or pixels, or of another shape than the model's, or more tokens than it has positions or
@@ -24,25 +30,28 @@ def check_inputs(batch: Mapping[str, Any], config: ModelConfig) -> None:
     if isinstance(config, TextConfig):
         cache = batch.get("cache")
         if config.task != "seq2seq" or cache is None or not cache.encoded:
-            _check_tokens(batch, "input_ids", config.max_positions)
+            others = taken.encoder if config.task == "seq2seq" else taken.encoder + taken.decoder
+            _check_tokens(batch, "input_ids", config.max_positions, taken.prompt + others)
         if config.task == "seq2seq":
-            _check_tokens(batch, "decoder_input_ids", config.max_target_positions)
+            _check_tokens(batch, "decoder_input_ids", config.max_target_positions, taken.decoder)
         if cache is not None:
-            _check_room(cache, batch["decoder_input_ids" if config.task == "seq2seq" else "input_ids"].shape[1])
+            new = batch["decoder_input_ids" if config.task == "seq2seq" else "input_ids"].shape[1]
+            first = config.task != "seq2seq" and cache.prompt is None
+            _check_room(cache, new + (taken.prompt if first else 0))
     if isinstance(config, ImageConfig):
         _check_pixels(batch, config)
 
 
-def _check_tokens(batch: Mapping[str, Any], name: str, most: int) -> None:
+def _check_tokens(batch: Mapping[str, Any], name: str, most: int, taken: int) -> None:
     if name not in batch:
         raise InputError(f"expected a batch with {name} [batch, length]; it has {', '.join(batch) or 'nothing'}")
     shape = batch[name].shape
     if len(shape) != 2:
         raise InputError(f"expected {name} of shape [batch, length]; got {list(shape)}")
-    if shape[1] > most:
-        raise InputError(
-            f"the input is {shape[1]} tokens long but the model has {most} positions: truncate it to that many"
-        )
+    if shape[1] + taken > most:
+        share = f", of which a prompt or prefix takes {taken}" if taken else ""
+        advice = f"truncate it to {most - taken}" if taken < most else "take a shorter prompt or prefix"
+        raise InputError(f"the input is {shape[1]} tokens long but the model has {most} positions{share}: {advice}")
 
 
 def _check_room(cache: Cache, new: int) -> None:

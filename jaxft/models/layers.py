@@ -50,9 +50,13 @@ class Affine(nn.Module):
         return kernel, cast(self.param("bias", nn.initializers.zeros, (self.outputs,)), self.dtype)
 
 
-def dense(x: Array, affine: Affine) -> Array:
+def dense(x: Array, layer: Affine) -> Array:
     """y = x W + b over ``[..., inputs]``: one flat matrix product, which CPUs run faster than a batched one."""
-    kernel, bias = affine()
+    return affine(x, *layer())
+
+
+def affine(x: Array, kernel: Array, bias: Array | None) -> Array:
+    """So of the arrays themselves."""
     y = x.reshape(-1, x.shape[-1]) @ kernel
     return (y if bias is None else y + bias).reshape(*x.shape[:-1], kernel.shape[1])
 

@@ -23,11 +23,14 @@ from jaxft.models.inputs import check_inputs
 from jaxft.models.preprocessing import read_preprocessing
 from jaxft.models.pretrained import find_pretrained
 from jaxft.models.sentence import sentence_pooling
+from jaxft.models.slots import taken
 from jaxft.trees import leaf_paths
 from jaxft.types import Key, Model, Outputs, Params
 from jaxft.weights import lift
 
 logger = logging.getLogger(__name__)
+
+_SLOTS = re.compile(r"/(bottleneck|parallel|prefix|prompt)(/|$)")
 
 
 def load_model(
@@ -117,6 +120,12 @@ def save_model(model: Model, directory: str | os.PathLike[str]) -> None:
     expected = {entry.path: entry.shape for entry in entries(config)}
     shapes = {path: getattr(leaf, "shape", None) for path, leaf in leaves.items()}
     wrong = sorted(path for path in shapes.keys() | expected.keys() if shapes.get(path) != expected.get(path))
+    if added := [path for path in wrong if path not in expected and _SLOTS.search(path)]:
+        raise InputError(
+            f"Hugging Face's layout has no place for what an adaptation added to the model: {', '.join(added[:8])}"
+            f"{', …' if len(added) > 8 else ''}; keep it beside the base model, by jaxft.save_adapter where PEFT knows "
+            "the method or in a checkpoint of the run"
+        )
     if wrong:
         raise InputError(
             f"the params are not those of the model: {', '.join(wrong[:8])} missing, extra or of another shape; "
@@ -181,7 +190,7 @@ def build_apply(config: ModelConfig, remat: bool) -> Any:
     module = FAMILIES[config.family].module(config, jnp.dtype(config.dtype), remat)
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
-        check_inputs(batch, config)
+        check_inputs(batch, config, taken(params))
         if train and key is None and any(rate > 0 for rate in config.dropouts):
             raise InputError("train=True needs a key: the model has dropout")
         rngs = {"dropout": key} if train and key is not None else {}

@@ -12,6 +12,7 @@ from jax import Array
 from jaxft.models.block import Cached
 from jaxft.models.cache import Cache, LayerCache
 from jaxft.models.config import TextConfig
+from jaxft.models.slots import extended
 from jaxft.models.visible import Sight, causal
 
 
@@ -30,21 +31,22 @@ class Seq2SeqConfig(TextConfig):
     pad_token: int
 
 
-def source_visible(batch: Mapping[str, Any]) -> Array:
-    """``[batch, source length]`` bool; everything is visible when the batch does not say."""
+def source_visible(batch: Mapping[str, Any], prompt: int = 0) -> Array:
+    """``[batch, prompt + source length]`` bool; everything is visible when the batch does not say."""
     if "attention_mask" in batch:
-        return jnp.asarray(batch["attention_mask"], bool)
+        return extended(jnp.asarray(batch["attention_mask"], bool), prompt)
     cache: Cache | None = batch.get("cache")
     held = None if cache is None else cache.layers[0].cross_key
-    shape = batch["input_ids"].shape if held is None else (held.shape[0], held.shape[2])
-    return jnp.ones(shape, bool)
+    if held is not None:
+        return jnp.ones((held.shape[0], held.shape[2]), bool)
+    return extended(jnp.ones(batch["input_ids"].shape, bool), prompt)
 
 
-def target_sight(batch: Mapping[str, Any]) -> Sight:
-    """What the decoder's tokens see of each other."""
+def target_sight(batch: Mapping[str, Any], prefix: int = 0) -> Sight:
+    """What the decoder's tokens see of each other, behind a prefix of so many places."""
     ids = batch["decoder_input_ids"]
     visible = jnp.asarray(batch.get("decoder_attention_mask", jnp.ones(ids.shape, jnp.int32)), bool)
-    return causal(visible, cache=batch.get("cache"))
+    return causal(visible, cache=batch.get("cache"), prefix=prefix)
 
 
 def seen_by_layers(cache: Cache | None) -> list[Cached] | None:

@@ -31,6 +31,7 @@ from jaxft.models.keys import Entry, linear, scale, table
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, RMSNorm, Table, dense
 from jaxft.models.relative import buckets
 from jaxft.models.seq2seq import Seq2SeqConfig, next_cache, seen_by_layers, source_visible, target_sight
+from jaxft.models.slots import behind_prompt, find, prefix_length, real_tokens, slots_of, without_prompt
 from jaxft.models.transformer import Layers, Memory, Stack
 from jaxft.types import Outputs
 
@@ -129,17 +130,18 @@ class T5(nn.Module):
     def __call__(self, batch: Mapping[str, Any], train: bool = False) -> Outputs:
         c = self.config
         words = Words(c.vocab_size, c.hidden_size, self.dtype, name="embeddings")
-        visible, cache = source_visible(batch), batch.get("cache")
-        mask = visible[:, None, None, :]
+        places, cache = slots_of(self).prompt, batch.get("cache")
+        seen = source_visible(batch, places)
+        mask = seen[:, None, None, :]
         if c.task == "seq2seq" and cache is not None and cache.encoded:
             return self._decode(words, batch, None, mask, train)
         encoder = T5Stack(c, c.num_layers, True, self.dtype, self.remat, name="encoder")
-        source = encoder(words(batch["input_ids"]), mask, train)
+        source = encoder(words(batch["input_ids"], find(self, "embeddings/prompt")), mask, train)
         if c.task == "seq2seq":
             return self._decode(words, batch, source, mask, train)
-        features = pool(c.pooling, source.states[-1], visible)
+        features = pool(c.pooling, source.states[-1], real_tokens(seen, places))
         logits = head(features, c.num_labels, c.head_dropout, train) if c.num_labels else None
-        return Outputs(logits, features, source.states, source.attentions)
+        return Outputs(logits, features, without_prompt(source.states, places), source.attentions)
 
     def _decode(
         self, words: Words, batch: Mapping[str, Any], source: Stack | None, mask: Array, train: bool
@@ -158,7 +160,7 @@ class T5(nn.Module):
             logits=logits.astype(jnp.float32),
             hidden_states=found.states,
             attentions=found.attentions,
-            encoder_hidden_states=None if source is None else source.states,
+            encoder_hidden_states=source and without_prompt(source.states, slots_of(self).prompt),
             cache=next_cache(cache, found.layers, sight),
         )
 
@@ -173,8 +175,8 @@ class Words(nn.Module):
     def setup(self) -> None:
         self.word = Table(self.vocab_size, self.size, self.dtype)
 
-    def __call__(self, ids: Array) -> Array:
-        return self.word(ids)
+    def __call__(self, ids: Array, prompt: Array | None = None) -> Array:
+        return behind_prompt(prompt, self.word(ids))
 
 
 class T5Stack(nn.Module):
@@ -196,8 +198,9 @@ class T5Stack(nn.Module):
         memory: Memory | None = None,
     ) -> Stack:
         c = self.config
-        start = caches[0].place if caches else 0
-        queries, places = start + jnp.arange(x.shape[1]), jnp.arange(mask.shape[-1])
+        # A prefix takes the first places, so that distances to it have biases too.
+        start, prefix = caches[0].place if caches else 0, prefix_length(self.variables.get("params", {}))
+        queries, places = prefix + start + jnp.arange(x.shape[1]), jnp.arange(prefix + mask.shape[-1])
         kinds = buckets(places[None, :] - queries[:, None], c.buckets, c.max_distance, self.bidirectional)
         bias = Table(c.buckets, c.num_heads, name="relative_bias")(kinds).transpose(2, 0, 1)[None]
         layers = Layers((c.block(self.dtype),) * self.num_layers, self.remat)

@@ -13,6 +13,7 @@ from jaxft.models.block import Block, Cached, normalised, residual
 from jaxft.models.cache import LayerCache
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, dense
 from jaxft.models.rotary import Rotary
+from jaxft.models.slots import find
 
 
 class Memory(NamedTuple):
@@ -44,7 +45,7 @@ class FeedForward(nn.Module):
             inner = function(up)
         inner = Dropout(b.inner_dropout)(inner, train)
         down = dense(inner, Affine(b.intermediate, b.hidden, b.dtype, b.mlp_bias, name="down"))
-        return residual(b, x, down, train)
+        return residual(b, x, down, train, inputs, find(self, "down"))
 
 
 class Layer(nn.Module):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxft.models.cache import Cache
+from jaxft.models.slots import extended
 
 
 class Sight(NamedTuple):
@@ -34,14 +35,24 @@ def attention_mask(batch: Mapping[str, Array]) -> Array:
     return jnp.asarray(batch.get("attention_mask", jnp.ones(ids.shape, jnp.int32)), bool)
 
 
-def causal(visible: Array, segment_ids: Array | None = None, cache: Cache | None = None) -> Sight:
+def causal(
+    visible: Array,
+    segment_ids: Array | None = None,
+    cache: Cache | None = None,
+    *,
+    prompt: int = 0,
+    prefix: int = 0,
+) -> Sight:
     """Each token sees itself and the tokens before it that are no padding, in its own segment.
 
     Args:
         visible: ``[batch, length]`` bool, of the tokens that are new.
         segment_ids: ``[batch, length]``, which document each token belongs to; only without a cache.
         cache: the tokens seen before.
+        prompt: places before the new tokens that belong to every segment.
+        prefix: the position of the first place of all.
     """
+    visible = extended(visible, prompt)
     length = visible.shape[1]
     start = jnp.zeros((), jnp.int32) if cache is None else cache.place
     if cache is not None:
@@ -51,8 +62,10 @@ def causal(visible: Array, segment_ids: Array | None = None, cache: Cache | None
     mask = (places[None, :] <= queries[:, None])[None] & visible[:, None, :]
     positions = jnp.maximum(jnp.cumsum(visible, axis=1) - 1, 0)
     if segment_ids is not None:
-        mask = mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
-        positions = _places_in_segment(segment_ids)
+        mask = mask & _in_one_segment(segment_ids, prompt)
+        first = jnp.broadcast_to(jnp.arange(prompt), (segment_ids.shape[0], prompt))
+        positions = jnp.concatenate([first, prompt + _places_in_segment(segment_ids)], axis=1)
+    positions = positions + prefix
     own = positions if cache is None else jax.lax.dynamic_slice_in_dim(positions, start, length, axis=1)
     return Sight(mask[:, None], own, positions, visible)
 
@@ -63,6 +76,12 @@ def within(sight: Sight, window: int | None) -> Array:
         return sight.mask
     distance = sight.positions[:, :, None] - sight.key_positions[:, None, :]
     return sight.mask & (distance < window)[:, None]
+
+
+def _in_one_segment(segment_ids: Array, prompt: int) -> Array:
+    """``[batch, queries, keys]`` bool, where a prompt, whatever segment its places get, is a key in each of them."""
+    segments = jnp.pad(segment_ids, ((0, 0), (prompt, 0)))
+    return (segments[:, :, None] == segments[:, None, :]) | (jnp.arange(segments.shape[1]) < prompt)
 
 
 def _places_in_segment(segment_ids: Array) -> Array:

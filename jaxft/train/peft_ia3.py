@@ -99,7 +99,11 @@ def write_ia3(
         shape = (1, -1, 1, 1) if convolution else (1, -1) if inputs else (-1, 1)
         written.tensors[f"{module}.ia3_l"] = vector.reshape(shape)
     names = shortest(into, set(adapted)) if into else []
-    written.fields.update(fan_in_fan_out=all(places[module].conv1d for module in adapted), init_ia3_weights=True, feedforward_modules=names)
+    written.fields.update(
+        fan_in_fan_out=all(places[module].conv1d for module in adapted),
+        init_ia3_weights=True,
+        feedforward_modules=names,
+    )
     return written
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-
 from jaxft.adapt.kept import open_kept
 from jaxft.adapt.residual import Taken
 from jaxft.errors import InputError
@@ -144,5 +143,3 @@ def unhashed(learned: Learned) -> list[str]:
         for path in learned.bound
         if path not in learned.whole and (path not in learned.base or is_structured(learned.base[path]))
     )
-
-

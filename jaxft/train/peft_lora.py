@@ -19,7 +19,10 @@ from jaxft.weights import LowRank, Scaled, materialise
 
 
 def read_lora(
-    fields: Mapping[str, Any], notes: Mapping[str, Any], parts: Mapping[str, Mapping[str, Array]], places: Mapping[str, Site]
+    fields: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    parts: Mapping[str, Mapping[str, Array]],
+    places: Mapping[str, Site],
 ) -> Loaded:
     """The factors at each weight; a fused module gives every piece its A, and its own columns of B."""
     loaded = Loaded({}, {"rank": {}, "alpha": {}})
@@ -46,9 +49,7 @@ def read_lora(
     return loaded
 
 
-def _checked(
-    module: str, found: Mapping[str, Array], site: Site, dora: bool
-) -> tuple[Array, Array, Array | None]:
+def _checked(module: str, found: Mapping[str, Array], site: Site, dora: bool) -> tuple[Array, Array, Array | None]:
     """A [*inputs, r], B [r, outputs] and, of DoRA, m [outputs]."""
     names = {"A": "lora_A", "B": "lora_B"} | ({"magnitude_vector": "lora_magnitude_vector"} if dora else {})
     if missing := [name for part, name in names.items() if part not in found]:
@@ -75,7 +76,10 @@ def _checked(
 
 
 def write_lora(
-    adapted: Mapping[str, list[str]], bound: Mapping[str, Any], magnitudes: Mapping[str, Array], places: Mapping[str, Site]
+    adapted: Mapping[str, list[str]],
+    bound: Mapping[str, Any],
+    magnitudes: Mapping[str, Array],
+    places: Mapping[str, Site],
 ) -> Written:
     """The factors of each module.
 

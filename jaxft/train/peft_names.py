@@ -107,9 +107,7 @@ def sites(table: Sequence[Entry], config: ModelConfig | None) -> dict[str, Site]
         is_weight = config is None or entry.name.endswith(".weight")
         if len(entry.shape) in (2, 4) and is_weight and "depthwise" not in entry.path:
             found.setdefault(module_of(entry), []).append(entry)
-    return {
-        module: Site(module, tuple(sorted(parts, key=lambda entry: entry.part))) for module, parts in found.items()
-    }
+    return {module: Site(module, tuple(sorted(parts, key=lambda entry: entry.part))) for module, parts in found.items()}
 
 
 def module_of(entry: Entry) -> str:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
+from jaxft.train.unread import check_added
 from jaxft.trees import join, leaf_paths, map_with_path, partition
 from jaxft.types import (
     PREFIX,
@@ -64,9 +65,14 @@ def make_step(
         frozen, delta = adaptation.init(adapt_key, params)
         delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
         init_key, forward_key, context_key = jax.random.split(objective_key, 3)
-        forward = _Forward(apply, adaptation.bind(frozen, delta), stats, batch, forward_key)
-        context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
-        objective_frozen, weights, memory = objective.init(init_key, context)
+        bound = adaptation.bind(frozen, delta)
+
+        def context(params: Params) -> Context:
+            forward = _Forward(apply, params, stats, batch, forward_key)
+            return Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
+
+        objective_frozen, weights, memory = objective.init(init_key, context(bound))
+        check_added(lambda bound: objective.apply(objective_frozen, weights, memory, context(bound))[0], params, bound)
         opt_state = optimizer.init({"delta": delta, "weights": weights})
         state = TrainState(jnp.zeros((), jnp.int32), delta, weights, memory, stats, opt_state, state_key)
         return StepFrozen(frozen, objective_frozen), state

@@ -12,7 +12,7 @@ class Row(NamedTuple):
     Attributes:
         path: keys joined by "/".
         shape: of the leaf in the params.
-        role: ``"frozen"``, ``"trained"`` or ``"low-rank 8"``.
+        role: such as ``"frozen"``, ``"trained"``, ``"added"`` or ``"low-rank 8"``.
         parameters: number of elements in the params.
         trained: number of elements that learn.
         bytes: of the leaf and what was added to it.
