@@ -24,17 +24,22 @@ METHODS: dict[str, Callable[[], ft.Adaptation]] = {
 }
 
 
-def measure(method: str) -> dict[str, float]:
-    """Medians over the steps of one method."""
-    model = ft.load_model("minilm", task="classify", num_labels=LABELS)
-    step = ft.make_step(model.apply, METHODS[method](), ft.cross_entropy(), ft.adamw(1e-4))
+def random_batch(model: ft.Model) -> dict[str, np.ndarray]:
+    """Random tokens and labels without padding."""
     rng = np.random.default_rng(0)
-    batch = {
+    return {
         "input_ids": rng.integers(1000, model.config.vocab_size, (BATCH, LENGTH), dtype=np.int32),
         "attention_mask": np.ones((BATCH, LENGTH), np.int32),
         "labels": rng.integers(0, LABELS, BATCH, dtype=np.int32),
         "mask": np.ones(BATCH, bool),
     }
+
+
+def measure(method: str) -> dict[str, float]:
+    """Medians over the steps of one method."""
+    model = ft.load_model("minilm", task="classify", num_labels=LABELS)
+    step = ft.make_step(model.apply, METHODS[method](), ft.cross_entropy(), ft.adamw(1e-4))
+    batch = random_batch(model)
     size = Size(
         BATCH, LENGTH, model.config.hidden_size, model.config.intermediate_size, model.config.num_layers, LABELS
     )

@@ -1,6 +1,7 @@
-"""Step time, throughput, compiled operations and memory of each method: python bench/run.py [--no-write].
+"""Step time, throughput, compiled operations and memory of each method: python bench/run.py [--no-write] [--methods].
 
-Every case runs in a process of its own. The table is printed and written to docs/benchmarks.md.
+Every case runs in a process of its own. The tables are printed and written to docs/benchmarks.md; with ``--methods``
+the section of that name alone is measured and replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "docs" / "benchmarks.md"
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 CASES: list[tuple[str, str, dict[str, str]]] = [
     ("full", "full", HUGE_PAGES),
@@ -63,6 +65,14 @@ left out: as one program run after run ("map"), with all runs side by side ("vma
 one by one in a bare loop over the same compiled update. Medians of five rounds in turns. "auto" takes "map" on a CPU:
 the two are about as fast there, and "map" needs the memory of one run. Then MiniLM on film sentences of at most 32
 tokens without dropout (`bench/study.py`).
+"""
+METHODS_HEADING = "## Methods"
+METHODS = """
+MiniLM on the batch above with large pages; every method trains the head beside it, each in a process of its own
+(`bench/methods.py`), where its steps and those of plain LoRA (rank 8 on query and value) take turns: the medians of 20
+after three of warm-up, and their ratio. int8 and nf4 hold every kernel of the encoder. FLOPs are the compiler's own
+count of a step; "temporary" are the bytes a compiled step needs beside its arguments, "frozen" those of what does not
+learn, the embeddings (48 MB) among them. `python bench/run.py --methods` measures this section alone.
 """
 
 
@@ -127,12 +137,45 @@ def studies() -> list[str]:
     ]
 
 
+def methods() -> list[str]:
+    """A line for each method of bench/methods.py, and the machine."""
+    where = machine()
+    lines = ["| method | trained | step ms | of LoRA | GFLOPs | of LoRA | temporary MB | frozen MB |"]
+    lines.append("|---" + "|--:" * 7 + "|")
+    for name in run("methods", "names", {})["names"]:
+        print(f"measuring {name} …", file=sys.stderr)
+        f = run("methods", name, HUGE_PAGES)
+        figures = [f"{f['trained']:,}", f"{f['seconds'] * 1e3:.0f}", f"{f['of_lora']:.2f}"]
+        figures += [f"{f['flops'] / 1e9:.1f}", f"{f['flops_of_lora']:.3f}"]
+        figures += [f"{f['temporary_bytes'] / 1e6:.0f}", f"{f['frozen_bytes'] / 1e6:.1f}"]
+        lines.append("| " + " | ".join((name, *figures)) + " |")
+    return [METHODS_HEADING, METHODS, *lines, "", where, ""]
+
+
+def replace_section(page: str, section: list[str]) -> str:
+    """The page with another section of the same heading, or with one more at its end."""
+    before, heading, after = page.partition(section[0] + "\n")
+    following = after.find("\n## ") if heading else -1
+    rest = after[following:] if following >= 0 else ""
+    return before.rstrip() + "\n\n" + "\n".join(section) + rest
+
+
 def markdown(rows: list[tuple[str, ...]]) -> list[str]:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|--:" * (len(HEADINGS) - 1) + "|"]
     return lines + ["| " + " | ".join(cells) + " |" for cells in rows]
 
 
+def write(page: str) -> None:
+    if "--no-write" not in sys.argv[1:]:
+        PLACE.write_text(page, encoding="utf-8")
+        print(f"wrote {PLACE.relative_to(ROOT)}")
+
+
 def main() -> None:
+    if "--methods" in sys.argv[1:]:
+        section = methods()
+        print("\n".join(section))
+        return write(replace_section(PLACE.read_text(encoding="utf-8"), section))
     where = machine()
     rows = []
     for name, method, environment in CASES:
@@ -148,11 +191,9 @@ def main() -> None:
     ]
     print("measuring studies …", file=sys.stderr)
     page = "\n".join([INTRODUCTION, *markdown(rows), LANGUAGE, *lines, STUDY, *studies(), "", where, ""])
+    page = replace_section(page, methods())
     print(page)
-    if "--no-write" not in sys.argv[1:]:
-        place = ROOT / "docs" / "benchmarks.md"
-        place.write_text(page, encoding="utf-8")
-        print(f"wrote {place.relative_to(ROOT)}")
+    write(page)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax
 from jaxft.adapt.kept import open_kept
 from jaxft.trees import Row, Summary, leaf_paths
 from jaxft.types import Adaptation, Delta, Params, PyTree
-from jaxft.weights import Aligned, is_structured
+from jaxft.weights import LowRank, Scaled, is_structured
 
 
 def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Summary:
@@ -89,7 +89,7 @@ def _links(delta: Delta, params: Params, prefix: str = "") -> Iterator[tuple[str
 
 
 def _base(leaf: Any) -> Any:
-    while isinstance(leaf, Aligned):
+    while isinstance(leaf, LowRank | Scaled):
         leaf = leaf.base
     return leaf
 

@@ -1,8 +1,9 @@
 """Structured weights: leaves of the params that keep their parts apart, and the rules by which they compute."""
 
-from jaxft.weights import control, lookup, moves, products, scaled_products
+from jaxft.weights import control, lookup, moves, products, quantised_products, scaled_products
 from jaxft.weights.aligned import Aligned
 from jaxft.weights.lowrank import LowRank, low_rank
+from jaxft.weights.quantised import Int8, Nf4, int8, nf4
 from jaxft.weights.scaled import Scaled, scaled
 from jaxft.weights.structured import (
     MissingRuleError,
@@ -17,12 +18,15 @@ from jaxft.weights.structured import (
 
 __all__ = [
     "Aligned",
+    "Int8",
     "LowRank",
     "MissingRuleError",
+    "Nf4",
     "Scaled",
     "Structured",
     "bind",
     "control",
+    "int8",
     "is_structured",
     "lift",
     "lookup",
@@ -30,7 +34,9 @@ __all__ = [
     "materialise",
     "materialise_all",
     "moves",
+    "nf4",
     "products",
+    "quantised_products",
     "scaled",
     "scaled_products",
     "understands_structured",

@@ -29,7 +29,7 @@ def _(*args: ArrayLike | quax.ArrayValue, jaxpr: Any, **params: Any) -> Any:
     # A scan cuts every part of a weight along its first axis: right for a stack of weights, where all parts have that
     # axis, and wrong for one weight cut into rows, which quax would let through.
     for x in unpack_scan_args(args, params)[2]:
-        if is_structured(x) and any(part.shape[0] != x.shape[0] for part in jax.tree.leaves(x)):
+        if is_structured(x) and not x.is_stack():
             return Structured.default(scan_p, (x,), params)
     return scan_quax(*args, jaxpr=_own(jaxpr, _shapes(args)), **params)
 

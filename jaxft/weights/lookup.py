@@ -17,7 +17,7 @@ from jaxft.weights.scaled import Scaled
 from jaxft.weights.structured import Structured, bind
 
 
-class _Lookup(NamedTuple):
+class Lookup(NamedTuple):
     """A look-up of whole rows along one axis of a weight.
 
     Attributes:
@@ -56,27 +56,32 @@ class _Lookup(NamedTuple):
         return lax.gather_p.bind(part, self.indices, dimension_numbers=numbers, slice_sizes=sizes, **options)
 
 
-def _lookup(
+def find_rows(
     operand: Aligned, indices: ArrayLike, dimension_numbers: Any, slice_sizes: Any, options: dict[str, Any]
-) -> _Lookup:
+) -> Lookup:
+    """Looks the base of a weight up, for rules that do the same with its parts.
+
+    Raises:
+        MissingRuleError: the look-up is not of whole rows along one axis.
+    """
     collapsed, shape = dimension_numbers.collapsed_slice_dims, operand.shape
     whole = all(size == shape[axis] for axis, size in enumerate(slice_sizes) if axis not in collapsed)
     params = {"dimension_numbers": dimension_numbers, "slice_sizes": slice_sizes, **options}
     if len(collapsed) != 1 or collapsed != dimension_numbers.start_index_map or not whole:
         Structured.default(lax.gather_p, (operand, indices), params)
     base = bind(lax.gather_p, operand.base, indices, **params)
-    return _Lookup(base, collapsed[0], shape, indices, dimension_numbers, options)
+    return Lookup(base, collapsed[0], shape, indices, dimension_numbers, options)
 
 
 @quax.register(lax.gather_p)
 def _(operand: Scaled, indices: ArrayLike, *, dimension_numbers: Any, slice_sizes: Any, **options: Any) -> Any:
-    found = _lookup(operand, indices, dimension_numbers, slice_sizes, options)
+    found = find_rows(operand, indices, dimension_numbers, slice_sizes, options)
     return found.base * found.rows(operand.factor, 1.0).astype(found.base.dtype)
 
 
 @quax.register(lax.gather_p)
 def _(operand: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_sizes: Any, **options: Any) -> Any:
-    found = _lookup(operand, indices, dimension_numbers, slice_sizes, options)
+    found = find_rows(operand, indices, dimension_numbers, slice_sizes, options)
     axis, shape, base = found.axis, found.shape, found.base
     a_elsewhere = any(size > 1 for i, size in enumerate(operand.a.shape[:-1]) if i != axis)
     if operand.a.shape[axis] == shape[axis] == operand.b.shape[axis] and (shape[axis] > 1 or a_elsewhere):

@@ -38,7 +38,8 @@ class LowRank(Aligned):
     @property
     def kind(self) -> str:
         """What the weight is, in a word or two."""
-        return f"low-rank {self.rank}"
+        inner = getattr(self.base, "kind", "")
+        return f"low-rank {self.rank}" + (f" on {inner}" if inner else "")
 
     @property
     def rank(self) -> int:

@@ -28,6 +28,10 @@ class Structured(quax.ArrayValue):
         """What the weight is, in a word or two."""
         return type(self).__name__
 
+    def is_stack(self) -> bool:
+        """Whether cutting every part along its first axis cuts the weight along its first axis."""
+        return all(part.shape[0] == self.shape[0] for part in jax.tree.leaves(self))
+
     @staticmethod
     def default(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> Any:
         """Refuses, by name, whatever has no rule: materialising in silence would undo the saving."""

@@ -75,6 +75,7 @@ def plain() -> Subject:
 
     params = {
         "layers": [layer(keys[0], DIM, HIDDEN), layer(keys[1], HIDDEN, HIDDEN)],
+        "norm": {"scale": jnp.ones(HIDDEN), "bias": jnp.zeros(HIDDEN)},
         "head": layer(keys[2], HIDDEN, CLASSES),
     }
 
@@ -82,6 +83,8 @@ def plain() -> Subject:
         x = batch["x"]
         for part in params["layers"]:
             x = jnp.tanh(x @ part["w"] + part["b"])
+        x = (x - x.mean(-1, keepdims=True)) * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-6)
+        x = x * params["norm"]["scale"] + params["norm"]["bias"]
         return x @ params["head"]["w"] + params["head"]["b"]
 
     return Subject(apply, params, batch(), "layers/*/w", "head/**", "layers/**", "layers/0/w")

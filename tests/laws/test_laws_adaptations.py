@@ -25,6 +25,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _law_of_the_method(request: pytest.FixtureRequest, method: str) -> None:
+    if reason := METHODS[method].exempt.get(request.function.__name__):
+        pytest.skip(reason)
+
+
 @functools.cache
 def subject(kind: str) -> Subject:
     return SUBJECTS[kind]()
