@@ -21,7 +21,7 @@ _KERNEL = re.compile(r"(encoder|decoder)/layer_(?P<layer>\d+)/attention/key/kern
 
 
 def write_prompts(kind: str, added: Mapping[str, Any], config: ModelConfig | None) -> Written:
-    """The table of a prompt, or of the prefixes of all layers: key 0, value 0, key 1, …"""
+    """The table of a prompt, or of the prefixes of all layers, the key before the value of each."""
     if not isinstance(config, TextConfig):
         raise InputError(f"the adaptation added {next(iter(added))!r}, which expects the config of a model of texts")
     if set(added) == {PROMPT}:

@@ -54,9 +54,9 @@ def kept_whole(table: Sequence[Entry], adapted: set[str], learned: set[str], con
     biases = [entry for entry in plain if module_of(entry) in adapted]
     if torn := next((entry for entry in table if _is_weight(entry, adapted) and entry.path in learned), None):
         raise InputError(
-            f"{torn.path!r} is one of {torn.parts} parts of {torn.name!r} in Hugging Face's files: it was trained whole "
-            "and another part adapted, which the PEFT format cannot hold; merge it and write the whole model with "
-            "jaxft.save_model"
+            f"{torn.path!r} is one of {torn.parts} parts of {torn.name!r} in Hugging Face's files: it was trained "
+            "whole and another part adapted, which the PEFT format cannot hold; merge it and write the whole model "
+            "with jaxft.save_model"
         )
     modules = {module_of(entry) for entry in plain if entry.path in learned and entry not in biases}
     if config is not None and config.num_labels:

@@ -77,7 +77,7 @@ def make_theirs(name: str) -> None:
             model.peft_config["default"].init_lora_weights = case.fields["init_lora_weights"]
         for parameter in model.parameters():
             if parameter.requires_grad:  # what starts at zero or one would hide a wrong scale
-                parameter.data += 0.3 * torch.randn_like(parameter)
+                parameter.data += case.noise * torch.randn_like(parameter)
         directory = ROOM / f"theirs_{name}"
         shutil.rmtree(directory, ignore_errors=True)
         model.peft_config["default"].base_model_name_or_path = case.base

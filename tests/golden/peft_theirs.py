@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """One adapter; ``converted`` saves it as plain LoRA relative to its own start, as PEFT does for PiSSA and OLoRA."""
+    """One adapter.
+
+    ``converted`` saves it as plain LoRA relative to its own start, as PEFT does for PiSSA and OLoRA; ``noise`` is how far
+    what learns is moved, less where many layers without a norm of their own follow one another.
+    """
 
     base: str
     kind: str
     fields: dict[str, Any]
     converted: bool = False
+    noise: float = 0.3
 
 
 CLASSIFY = {"task_type": "SEQ_CLS"}
@@ -66,6 +71,7 @@ THEIRS = {
         "resnet_basic",
         "LoraConfig",
         {"target_modules": ["convolution"], "modules_to_save": ["classifier"], "r": 2, "lora_alpha": 3},
+        noise=0.05,
     ),
     "embedding": Case(
         "llama_untied",
@@ -88,6 +94,7 @@ THEIRS = {
         "resnet_bottleneck",
         "LoraConfig",
         {"target_modules": ["convolution"], "modules_to_save": ["classifier"], "r": 2, "use_dora": True},
+        noise=0.05,
     ),
     "ia3": Case(
         "bert_gelu",
