@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 class Case(NamedTuple):
     """One adapter.
 
-    ``converted`` saves it as plain LoRA relative to its own start, as PEFT does for PiSSA and OLoRA; ``noise`` is how far
-    what learns is moved, less where many layers without a norm of their own follow one another.
+    ``converted`` saves it as plain LoRA relative to its own start, as PEFT does for PiSSA and OLoRA; ``noise`` is how
+    far what learns is moved, less for many convolutions one after another.
     """
 
     base: str
