@@ -98,7 +98,7 @@ def ends(module: str, target: str) -> bool:
 
 def shortest(targets: set[str], modules: set[str]) -> list[str]:
     """The last keys of the targets' names if they select the same modules, else whole names."""
-    for depth in (1, 2, 3):
+    for depth in (1, 2, 3) if targets else ():
         found = {".".join(module.split(".")[-depth:]) for module in targets}
         if {module for module in modules if any(ends(module, end) for end in found)} == targets:
             return sorted(found)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.train.peft_fields import shortest
 from jaxft.train.peft_files import CONFIG
 from jaxft.train.peft_names import Site
 from jaxft.train.peft_sites import ADVICE, Loaded, Written
@@ -98,12 +97,8 @@ def write_ia3(
         convolution = len(site.inputs) == 3
         shape = (1, -1, 1, 1) if convolution else (1, -1) if inputs else (-1, 1)
         written.tensors[f"{module}.ia3_l"] = vector.reshape(shape)
-    names = shortest(into, set(adapted)) if into else []
-    written.fields.update(
-        fan_in_fan_out=all(places[module].conv1d for module in adapted),
-        init_ia3_weights=True,
-        feedforward_modules=names,
-    )
+    conv1d = all(places[module].conv1d for module in adapted)
+    written.fields.update(fan_in_fan_out=conv1d, init_ia3_weights=True, feedforward_modules=sorted(into))
     return written
 
 

@@ -141,12 +141,14 @@ def _at_weights(
         magnitudes = {path: parts["m"] for path, parts in learned.parts.items()} if kind == "dora" else {}
         written = write_lora(adapted, learned.bound, magnitudes, places)
         written.fields["peft_type"] = "LORA"
-    targets = _shortest(set(adapted), table, family)
-    into = written.fields.get("feedforward_modules")
-    if into is not None:
-        outside = {module for module in adapted if not any(module.endswith(end) for end in into)}
-        targets = sorted({*into, *_shortest(outside, table, family)}) if outside else into
-    written.fields["target_modules"] = targets
+    into = set(written.fields.get("feedforward_modules", ()))
+    outside = adapted.keys() - into
+    names, others = _shortest(into, table, family), _shortest(outside, table, family)
+    if any(module.endswith(name) for module in outside for name in names):  # as PEFT compares them
+        names = sorted(into)
+    written.fields["target_modules"] = sorted({*names, *others})
+    if kind == "ia3":
+        written.fields["feedforward_modules"] = names
     tensors = {f"{PREFIX}{name}": array for name, array in written.tensors.items()}
     return written._replace(tensors=tensors), set(adapted)
 

@@ -95,7 +95,7 @@ CASES = {
         lambda: ft.chain(ft.prompt(length=3), ft.tune("head/**")),
     ),
     "prompt_t5": Case("t5_gated", {"task": "seq2seq"}, lambda: ft.prompt(length=4)),
-    "prefix": Case("llama_lm", LM, lambda: ft.prefix(length=3)),
+    "prefix": Case("llama_lm", LM, lambda: ft.prefix(length=2)),
     "prefix_reparametrised": Case("gpt2_lm", LM, lambda: ft.prefix(length=2, reparametrise=5)),
     "pissa": Case("llama_lm", LM, lambda: ft.pissa(ATTENTION, rank=3)),
     "olora": Case("llama_lm", LM, lambda: ft.olora("**/up/kernel", rank=2)),
