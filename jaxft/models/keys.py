@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,11 +65,13 @@ class Entry(NamedTuple):
         return (*(1,) * self.ones, *cut)
 
 
-def write_arrays(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays of a file by name, from those here by path; pieces are joined again."""
+def write_arrays(
+    entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], prefix: str, *, dtype: Any = np.float32
+) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, from those here by path; pieces are joined again. None keeps their types."""
     pieces: dict[str, list[np.ndarray]] = {}
     for entry in sorted(entries, key=lambda entry: entry.part):
-        array = np.asarray(arrays[entry.path], dtype=np.float32)
+        array = np.asarray(arrays[entry.path], dtype=dtype)
         if entry.order is not None:
             array = array.transpose(np.argsort(entry.order))
         array = array.reshape((*(1,) * entry.ones, *array.shape))

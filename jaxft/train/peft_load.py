@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxft.adapt import chain, lora, tune
+from jaxft.adapt import chain, dora, ia3, lora, prefix, prompt, tune
 from jaxft.errors import InputError
-from jaxft.train.peft_names import family_config, named_entries
-from jaxft.train.peft_read import Stored, check_targets, read_fields, read_notes, read_tensors, sort_tensors
-from jaxft.train.peft_save import CONFIG
+from jaxft.train.peft_fields import check_fields
+from jaxft.train.peft_files import CONFIG, read_fields, read_notes, read_tensors
+from jaxft.train.peft_ia3 import read_ia3
+from jaxft.train.peft_lora import read_lora
+from jaxft.train.peft_names import check_tied, family_config, named_entries, sites
+from jaxft.train.peft_prompts import KEY, read_prompts
+from jaxft.train.peft_save import PREFIX, PROMPT_PREFIX
+from jaxft.train.peft_sites import Loaded, Stored, check_targets, sort_tensors
 from jaxft.trees import Selection, fingerprint, leaf_paths, map_with_path, replace
 from jaxft.types import Adaptation, Array, Delta, Frozen, Params
+from jaxft.weights import is_structured
 
 
 def load_adapter(
     directory: str | os.PathLike[str], params: Params, *, config: Any = None
 ) -> tuple[Adaptation, Frozen, Delta]:
-    """Reads a LoRA adapter, written by :func:`save_adapter` or by Hugging Face PEFT, onto the params of its base.
+    """Reads an adapter, written by :func:`save_adapter` or by Hugging Face PEFT, onto the params of its base.
 
-    What comes back is ``chain(lora(...), tune(...))`` with the stored values in the delta, or ``lora(...)`` alone when
-    nothing else learned: bind it, go on training it, or merge it.
+    What comes back is `lora`, `dora`, `ia3`, `prompt` or `prefix`, or ``chain`` of it and ``tune(...)`` when something
+    else learned, with the stored values in the delta: bind it, go on training it, or merge it. Where one module of
+    PEFT's is several weights here (GPT's query, key and value), each gets the factor A that they share. What P-tuning
+    and a prefix with a projection compute is stored, and comes back as `prompt` and `prefix`.
 
     Args:
         directory: with ``adapter_config.json`` and ``adapter_model.safetensors``; an adapter of ours also has
             ``jaxft.json``, without which the base is not checked.
-        params: of the base model, with a head of the adapter's number of labels.
+        params: of the base model, with a head of the adapter's number of labels; weights may be quantised.
         config: ``Model.config``, as in :func:`save_adapter`.
 
     Raises:
-        InputError: a missing or damaged file, another kind of adapter than LoRA, an option of it that is not supported,
+        InputError: a missing or damaged file, a kind of adapter or a field of its configuration that is not supported,
             modules that the params lack, arrays of another shape, or params with another fingerprint than the base the
             adapter was trained on.
 
@@ -56,60 +62,94 @@ def load_adapter(
     """
     place = Path(directory)
     fields = read_fields(place)
+    kind = check_fields(fields)
     tensors, notes = read_tensors(place), read_notes(place)
-    leaves = leaf_paths(params)
+    leaves = leaf_paths(params, is_leaf=is_structured)
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
-    table = named_entries(shapes, family_config(shapes, config))
-    stored = sort_tensors(tensors, table)
-    check_targets(fields, table, stored)
-    unchanged = fingerprint({path: leaf for path, leaf in leaves.items() if path not in stored.whole})
-    if notes["base"] not in (None, unchanged):
-        raise InputError(
-            f"the adapter in {place} was trained on a base model with fingerprint {notes['base']}, but these params "
-            f"have {unchanged}: load the base model it was trained on"
-        )
-    still = {path: array.astype(leaves[path].dtype) for path, array in stored.whole.items() if path in notes["frozen"]}
-    adaptation = _adaptation(fields, stored, set(stored.whole) - set(still))
+    family = family_config(shapes, config)
+    table = named_entries(shapes, family)
+    found = _read(kind, fields, notes, tensors, _Base(shapes, table, sites(table, family)))
+    whole, base = found.stored.whole, found.stored.base
+    check_tied([*found.values, *whole], family, together=bool(fields.get("ensure_weight_tying")))
+    _check_base(place, notes, {path: leaf for path, leaf in leaves.items() if path not in whole | base})
+    still = {path: array for path, array in whole.items() if path in notes["frozen"]} | base
+    still = {path: jnp.asarray(array, leaves[path].dtype) for path, array in still.items()}
+    adaptation, trained = found.adaptation, set(whole) - set(still)
+    if trained:
+        adaptation = chain(adaptation, tune(_exactly(trained, "the trained weights of the adapter")))
     frozen, delta = adaptation.init(jax.random.key(0), replace(params, still) if still else params)
-    chained = isinstance(delta, tuple)
-    return adaptation, frozen, map_with_path(lambda path, leaf: _value(path, leaf, stored, chained), delta)
+    values = {f"{path}/{part}": array for path, parts in found.values.items() for part, array in parts.items()}
+    values |= {path: jnp.asarray(array) for path, array in whole.items()} | found.added
+    return adaptation, frozen, map_with_path(lambda path, leaf: _value(path, leaf, values, bool(trained)), delta)
 
 
-def _adaptation(fields: Mapping[str, Any], stored: Stored, trained: set[str]) -> Adaptation:
-    ranks, alphas = {}, {}
-    for path, factor in stored.factors.items():
-        ranks[path] = factor.a.shape[1]
-        alphas[path] = _pattern(fields, "alpha_pattern", factor.module, "lora_alpha")
-        expected = _pattern(fields, "rank_pattern", factor.module, "r")
-        if expected != ranks[path]:
-            raise InputError(
-                f"{factor.module} has rank {ranks[path]} in the adapter's file but {expected!r} in its {CONFIG}: "
-                "write or fetch it again"
-            )
+class _Base(NamedTuple):
+    """The base model: shapes by path, arrays by name, and modules."""
+
+    shapes: dict[str, tuple[int, ...]]
+    table: list[Any]
+    places: dict[str, Any]
+
+
+class _Read(NamedTuple):
+    """An adapter: its adaptation, trained parts by path, arrays it adds, and what the file holds beside them."""
+
+    adaptation: Adaptation
+    values: dict[str, dict[str, Array]]
+    added: dict[str, Array]
+    stored: Stored
+
+
+def _read(
+    kind: str, fields: Mapping[str, Any], notes: Mapping[str, Any], tensors: dict[str, Array], base: _Base
+) -> _Read:
+    if kind in ("LORA", "IA3"):
+        stored = sort_tensors(tensors, PREFIX, base.table, base.places)
+        check_targets(fields, base.table, base.places, stored)
+        read, adaptation = (read_ia3, _ia3) if kind == "IA3" else (read_lora, _lora)
+        loaded = read(fields, notes, stored.parts, base.places)
+        return _Read(adaptation(loaded, fields), loaded.parts, {}, stored)
+    if KEY not in tensors:
+        raise InputError(f"the adapter's file lacks {KEY}: write or fetch it again")
+    array = tensors.pop(KEY)
+    stored = sort_tensors(tensors, PROMPT_PREFIX, base.table, {})
+    added = read_prompts(kind, fields, array, base.shapes)
+    method = prefix if kind == "PREFIX_TUNING" else prompt
+    return _Read(method(length=array.shape[0]), {}, added, stored)
+
+
+def _lora(loaded: Loaded, fields: Mapping[str, Any]) -> Adaptation:
     dropout = fields.get("lora_dropout") or 0.0
     if not isinstance(dropout, (int, float)):
         raise InputError(f"{CONFIG} must give lora_dropout as a number; got {dropout!r}")
-    low_rank = lora(
-        _exactly(set(ranks), "the low-rank weights of the adapter"),
-        rank=_single(ranks),
-        alpha=_single(alphas),
+    method = dora if fields.get("use_dora") else lora
+    return method(
+        _exactly(set(loaded.parts), "the low-rank weights of the adapter"),
+        rank=_single(loaded.options["rank"]),
+        alpha=_single(loaded.options["alpha"]),
         rank_stabilized=bool(fields.get("use_rslora")),
         dropout=dropout,
     )
-    return chain(low_rank, tune(_exactly(trained, "the trained weights of the adapter"))) if trained else low_rank
 
 
-def _pattern(fields: Mapping[str, Any], patterns: str, module: str, default: str) -> Any:
-    """PEFT's rule: the first regular expression that matches the end of the module's name, whole keys only."""
-    found = fields.get(patterns) or {}
-    try:
-        key = module if module in found else next((key for key in found if re.match(rf"(.*\.)?({key})$", module)), None)
-        value = fields.get(default, 8) if key is None else found[key]
-    except (re.error, TypeError) as error:
-        raise InputError(f"{CONFIG} must give {patterns} as regular expressions with values; got {found!r}") from error
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{CONFIG} must give {default} of {module!r} as a number; got {value!r}")
-    return value
+def _ia3(loaded: Loaded, fields: Mapping[str, Any]) -> Adaptation:
+    del fields
+    inputs = set(loaded.options["inputs"])
+    outputs = set(loaded.parts) - inputs
+    return ia3(
+        _exactly(outputs, "the weights whose outputs the adapter scales"),
+        inputs=_exactly(inputs, "the weights whose inputs the adapter scales") if inputs else None,
+    )
+
+
+def _check_base(place: Path, notes: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+    unchecked = notes.get("unchecked", [])
+    found = fingerprint({path: leaf for path, leaf in leaves.items() if path not in unchecked})
+    if notes["base"] not in (None, found):
+        raise InputError(
+            f"the adapter in {place} was trained on a base model with fingerprint {notes['base']}, but these params "
+            f"have {found}: load the base model it was trained on"
+        )
 
 
 def _single(values: dict[str, Any]) -> Any:
@@ -118,14 +158,12 @@ def _single(values: dict[str, Any]) -> Any:
 
 
 def _exactly(paths: set[str], description: str) -> Selection:
-    return Selection(lambda params: map_with_path(lambda path, _: path in paths, params), description)
+    return Selection(
+        lambda params: map_with_path(lambda path, _: path in paths, params, is_leaf=is_structured), description
+    )
 
 
-def _value(path: str, leaf: Array, stored: Stored, chained: bool) -> Array:
+def _value(path: str, leaf: Array, values: Mapping[str, Array], chained: bool) -> Array:
     """The stored array for a place of the delta, in the wider of the two types so that no bit is lost."""
-    inner = path.partition("/")[2] if chained else path
-    owner, _, part = inner.rpartition("/")
-    found = stored.whole.get(inner)
-    if found is None:
-        found = getattr(stored.factors[owner], part)
-    return jnp.asarray(found, jnp.promote_types(found.dtype, leaf.dtype))
+    found = jnp.asarray(values[path.partition("/")[2] if chained else path])
+    return jnp.asarray(found, jnp.promote_types(found.dtype, leaf.dtype)).reshape(leaf.shape)

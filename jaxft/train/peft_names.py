@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jaxft.errors import InputError, nearest
 from jaxft.models.config import ModelConfig
+from jaxft.models.decoder import DecoderConfig
 from jaxft.models.families import entries, file_entries
 from jaxft.models.keys import Entry
 
@@ -48,16 +50,64 @@ def family_config(shapes: Shapes, config: ModelConfig | None) -> ModelConfig | N
 def named_entries(shapes: Shapes, config: ModelConfig | None) -> list[Entry]:
     """Every array with its full name there; without a configuration our own paths, joined by dots, are the names."""
     found = [_own(path, shape) for path, shape in shapes.items()] if config is None else file_entries(config)
-    if fused := next((entry for entry in found if entry.parts > 1), None):
-        raise InputError(
-            f"{fused.path!r} is one of {fused.parts} parts of {fused.name!r} in Hugging Face's files, and the PEFT "
-            "layout has no adapter for a part: merge the adapter and write the whole model with jaxft.save_model"
-        )
-    by_name: dict[str, str] = {}
+    by_name: dict[tuple[str, int], str] = {}
     for entry in found:
-        if by_name.setdefault(entry.name, entry.path) != entry.path:
-            raise InputError(f"{by_name[entry.name]!r} and {entry.path!r} would both be named {entry.name!r}")
+        if by_name.setdefault((entry.name, entry.part), entry.path) != entry.path:
+            raise InputError(
+                f"{by_name[entry.name, entry.part]!r} and {entry.path!r} would both be named {entry.name!r}"
+            )
     return found
+
+
+class Site(NamedTuple):
+    """A module whose weight adapters change.
+
+    Attributes:
+        module: its name there.
+        parts: the weight here, or its pieces in their order, which lie along the outputs of the weight there.
+    """
+
+    module: str
+    parts: tuple[Entry, ...]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The input axes here: [in], or [height, width, in] of a convolution."""
+        return self.parts[0].shape[:-1]
+
+    @property
+    def outputs(self) -> int:
+        """All outputs of the module."""
+        return sum(entry.shape[-1] for entry in self.parts)
+
+    @property
+    def embedding(self) -> bool:
+        """Whether the weight is a table that is indexed and not multiplied."""
+        return self.parts[0].path.rpartition("/")[2] == "embedding"
+
+    @property
+    def conv1d(self) -> bool:
+        """Whether it is one of Hugging Face's Conv1D, a linear layer whose weight is [in, out] as here."""
+        entry = self.parts[0]
+        return entry.order is None and len(entry.shape) == 2 and entry.path.endswith("/kernel")
+
+    def cuts(self) -> list[tuple[Entry, slice]]:
+        """Every part with its outputs."""
+        found, start = [], 0
+        for entry in self.parts:
+            found.append((entry, slice(start, start + entry.shape[-1])))
+            start += entry.shape[-1]
+        return found
+
+
+def sites(table: Sequence[Entry], config: ModelConfig | None) -> dict[str, Site]:
+    """Every module that an adapter may change, by its name: linear layers, tables and convolutions."""
+    found: dict[str, list[Entry]] = {}
+    for entry in table:
+        is_weight = config is None or entry.name.endswith(".weight")
+        if len(entry.shape) in (2, 4) and is_weight and "depthwise" not in entry.path:
+            found.setdefault(module_of(entry), []).append(entry)
+    return {module: Site(module, tuple(sorted(parts, key=lambda entry: entry.part))) for module, parts in found.items()}
 
 
 def module_of(entry: Entry) -> str:
@@ -65,9 +115,25 @@ def module_of(entry: Entry) -> str:
     return entry.name.removesuffix(".weight").removesuffix(".bias")
 
 
-def is_embedding(entry: Entry) -> bool:
-    """Whether the array is a table that is indexed and not multiplied."""
-    return entry.path.rpartition("/")[2] == "embedding"
+def check_tied(paths: Sequence[str], config: ModelConfig | None, *, together: bool = False) -> None:
+    """Refuses an adapted table of words that the model also reads elsewhere, where PEFT leaves it as it was.
+
+    Args:
+        paths: of what is adapted or trained.
+        config: of the model.
+        together: the adapter says that it changes both places.
+    """
+    tied = {
+        "t5": "embeddings/word/embedding",
+        "encoder-decoder": "decoder_embeddings/word/embedding",
+    }.get("" if config is None else config.family)
+    if isinstance(config, DecoderConfig) and config.tied and config.task == "lm":
+        tied = "embeddings/word/embedding"
+    if tied in paths and not together:
+        raise InputError(
+            f"{tied!r} is read in several places of this model (tied embeddings), of which PEFT changes one: leave it "
+            "out of the selector, or merge the adapter and write the whole model with jaxft.save_model"
+        )
 
 
 def unknown_module(module: str, modules: list[str]) -> InputError:
@@ -91,7 +157,7 @@ def _own(path: str, shape: tuple[int, ...]) -> Entry:
 
 
 def _turned(last: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    return (1, 0) if last == "kernel" and len(shape) == 2 else None
+    return {2: (1, 0), 4: (2, 3, 1, 0)}.get(len(shape)) if last == "kernel" else None
 
 
 def _some(paths: list[str]) -> str:

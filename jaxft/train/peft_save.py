@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.files import atomic_directory
-from jaxft.models.config import ModelConfig
+from jaxft.models.config import ImageConfig, ModelConfig
 from jaxft.models.families import has_class
 from jaxft.models.keys import Entry
-from jaxft.train.peft_names import family_config, is_embedding, module_of, named_entries
+from jaxft.train.peft_fields import shortest
+from jaxft.train.peft_files import write_files
+from jaxft.train.peft_ia3 import write_ia3
+from jaxft.train.peft_learned import Learned, kinds, unhashed, what_learned
+from jaxft.train.peft_lora import write_lora
+from jaxft.train.peft_names import check_tied, family_config, named_entries, sites
+from jaxft.train.peft_prompts import write_prompts
+from jaxft.train.peft_sites import Written, places_of
+from jaxft.train.peft_whole import Kept, kept_whole
 from jaxft.trees import fingerprint, leaf_paths
 from jaxft.types import Adaptation, Delta, Frozen
-from jaxft.weights import LowRank, is_structured
+from jaxft.weights import LowRank, Scaled, is_structured
 
-PREFIX = "base_model.model."
-CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "jaxft.json"
+PREFIX, PROMPT_PREFIX = "base_model.model.", "base_model."
 _PEFT_VERSION = "0.21.2"
 
 
@@ -37,20 +42,34 @@ def save_adapter(
 ) -> None:
     """Writes what an adaptation learned as a Hugging Face PEFT adapter, all or nothing.
 
-    Low-rank factors are stored as such; modules that were trained whole, such as the head, are stored whole
-    (``modules_to_save``), and the head is stored even if it did not learn, for a file without it would start from a
-    random one. The scale of each factor is stored exactly: rank-stabilised ones as the plain α that gives it.
+    | learned by | written as |
+    |---|---|
+    | `lora`, of linear layers, convolutions and embeddings | LoRA |
+    | `dora` | LoRA with `use_dora` |
+    | `ia3` | IA3 |
+    | `prompt` | prompt tuning |
+    | `prefix` | prefix tuning, of decoders |
+    | `pissa`, `olora` | LoRA of rank 2r on the original base |
+    | `lora_fa`, `vera`, `loha`, `lokr`, `adalora` | LoRA of the rank that their product has |
+
+    Those of the last two rows come back as plain LoRA: what they compute is kept, how they learn is not.
+
+    Modules that were trained whole, such as the head, are stored whole (``modules_to_save``), and the head is stored
+    even if it did not learn, for a file without it would start from a random one. The scale of each factor is stored
+    exactly: rank-stabilised ones as the plain α that gives it. Where Hugging Face has query, key and value in one
+    module (GPT), each has ranks of its own in that module, or all share A when theirs are equal. A quantised base is
+    not stored.
 
     A classifier with ``pooling="cls"`` is an adapter of ``BertForSequenceClassification``. Hugging Face has no class
     for a head on the mean: then it is an adapter of ``BertModel``, which gives PEFT the same hidden states, and the
     head's ``classifier.weight`` and ``classifier.bias`` stand in the same file for :func:`load_adapter`.
 
     A third file, ``jaxft.json``, which PEFT passes over, holds the fingerprint of the base, that is of all arrays that
-    are not stored, and which of those stored did not learn.
+    are not stored, quantised or changed, and which of those stored did not learn.
 
     Args:
         directory: a new or empty directory.
-        adaptation: with at least one low-rank weight.
+        adaptation: of one of the methods above, alone or in a chain with others that train arrays whole.
         frozen: as returned by ``adaptation.init``, or ``frozen.model`` of a step.
         delta: the trained arrays.
         config: ``Model.config`` of a model from ``load_model``, for the names of Hugging Face. None for params of
@@ -77,127 +96,70 @@ def save_adapter(
 
     References:
         Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+        Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", 2024.
+        Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", 2022.
+        Lester et al., "The Power of Scale for Parameter-Efficient Prompt Tuning", 2021.
+        Li and Liang, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", 2021.
     """
-    bound = leaf_paths(adaptation.bind(frozen, delta), is_leaf=is_structured)
-    learned = _learned(delta, bound)
-    shapes = {path: tuple(leaf.shape) for path, leaf in bound.items()}
+    learned = what_learned(adaptation, frozen, delta)
+    kind = kinds(learned)
+    shapes = {path: tuple(leaf.shape) for path, leaf in learned.bound.items()}
     family = family_config(shapes, config)
+    check_tied([*learned.parts, *learned.whole], family)
     table = named_entries(shapes, family)
-    factors = {entry: bound[entry.path] for entry in table if is_structured(bound[entry.path])}
-    for entry, leaf in factors.items():
-        _refuse_inexpressible(entry.path, leaf)
-    if not factors:
-        raise InputError(
-            "an adapter needs at least one low-rank weight, but the adaptation has none; merge it and write the whole "
-            "model with jaxft.save_model"
-        )
-    kept = _kept_whole(table, factors, learned, family)
-    tensors = {f"{PREFIX}{name}": array for name, array in _tensors(factors, kept, bound).items()}
-    fields = _config_fields(table, factors, kept, family)
-    fields |= {"base_model_name_or_path": base, "lora_dropout": _dropout(adaptation, frozen, delta)}
-    unchanged = {path: _base(leaf) for path, leaf in bound.items() if path not in kept.paths}
-    notes = {"base": fingerprint(unchanged), "frozen": sorted(kept.paths - learned)}
-    _write(directory, tensors, {CONFIG: fields, NOTES: notes})
-
-
-class _Kept(NamedTuple):
-    """What is stored as it is: whole modules, and biases of low-rank ones."""
-
-    modules: list[str]
-    entries: list[Entry]
-    biases: list[Entry]
-
-    @property
-    def paths(self) -> set[str]:
-        return {entry.path for entry in (*self.entries, *self.biases)}
-
-
-def _learned(delta: Delta, bound: dict[str, Any]) -> set[str]:
-    """The paths of the params that learned; every array of the delta belongs to one."""
-    found = set()
-    for name in leaf_paths(delta):
-        path, _, part = name.rpartition("/")
-        rest = name
-        while rest and rest not in bound and not (rest.rpartition("/")[0] in bound and part in ("a", "b")):
-            head, _, rest = rest.partition("/")
-            rest = rest if head.isdigit() else ""  # the index of a link of a chain
-        path = rest if rest in bound else rest.rpartition("/")[0]
-        if not rest or is_structured(bound[path]) != (path != rest):
-            raise InputError(
-                f"the adaptation learned {name!r}, which is neither a weight nor a low-rank factor of one: "
-                "the PEFT format cannot hold it; merge it and write the whole model with jaxft.save_model"
-            )
-        found.add(path)
-    return found
-
-
-def _base(leaf: Any) -> Any:
-    return leaf.base if isinstance(leaf, LowRank) else leaf
-
-
-def _refuse_inexpressible(path: str, leaf: Any) -> None:
-    advice = "the PEFT format cannot hold it; merge it and write the whole model with jaxft.save_model"
-    if not isinstance(leaf, LowRank):
-        raise InputError(f"{path!r} is a {type(leaf).__name__} weight: {advice}")
-    if is_structured(leaf.base):
-        raise InputError(f"{path!r} is a low-rank branch on a {type(leaf.base).__name__} weight: {advice}")
-    if len(leaf.shape) != 2 or leaf.a.shape[1] != 1 or leaf.b.shape[0] != 1:
-        raise InputError(f"{path!r} has shape {list(leaf.shape)}, not [in, out] of a linear layer: {advice}")
-
-
-def _kept_whole(
-    table: list[Entry], factors: dict[Entry, LowRank], learned: set[str], family: ModelConfig | None
-) -> _Kept:
-    low_rank = {module_of(entry) for entry in factors}
-    plain = [entry for entry in table if entry not in factors]
-    biases = [entry for entry in plain if module_of(entry) in low_rank]
-    modules = {module_of(entry) for entry in plain if entry.path in learned and entry not in biases}
-    if family is not None and family.num_labels:
-        # PEFT keeps a head under its one name in the class, whatever layers it has.
-        heads = _heads(table) - {_outermost(module) for module in low_rank}
-        modules = {module for module in modules if _outermost(module) not in heads} | heads
-    whole = [entry for entry in plain if any(f"{module_of(entry)}.".startswith(f"{module}.") for module in modules)]
-    return _Kept(sorted(modules), whole, biases if any(entry.path in learned for entry in biases) else [])
-
-
-def _tensors(factors: dict[Entry, LowRank], kept: _Kept, bound: dict[str, Any]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    for entry, leaf in factors.items():
-        a, b = np.asarray(leaf.a)[:, 0, :].T, np.asarray(leaf.b)[0]
-        name = "{}.lora_embedding_{}" if is_embedding(entry) else "{}.lora_{}.weight"
-        found |= {name.format(module_of(entry), "A"): a, name.format(module_of(entry), "B"): b}
-    for entry in (*kept.entries, *kept.biases):
-        array = np.asarray(bound[entry.path])
-        name = f"{module_of(entry)}.base_layer.bias" if entry in kept.biases else entry.name
-        found[name] = array.T if entry.transpose else array
-    return {name: np.ascontiguousarray(array) for name, array in found.items()}
-
-
-def _config_fields(
-    table: list[Entry], factors: dict[Entry, LowRank], kept: _Kept, family: ModelConfig | None
-) -> dict[str, Any]:
-    ranks = {module_of(entry): leaf.rank for entry, leaf in factors.items()}
-    alphas = {module_of(entry): _alpha(leaf) for entry, leaf in factors.items()}
-    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    heads = set() if family is None or has_class(family) else _heads(table)
-    modules = [module for module in kept.modules if _outermost(module) not in heads]
-    return {
-        "peft_type": "LORA",
+    if learned.added:
+        written, adapted, prefix = write_prompts(kind, learned.added, family), set(), PROMPT_PREFIX
+    else:
+        written, adapted = _at_weights(kind, learned, table, family)
+        prefix = PREFIX
+    kept = kept_whole(table, adapted, learned.whole, family)
+    tensors = {name: np.asarray(array) for name, array in written.tensors.items()}
+    tensors |= {f"{prefix}{name}": array for name, array in kept.tensors(learned.bound).items()}
+    if kind in ("lora", "dora"):
+        written.fields["lora_dropout"] = _dropout(adaptation, frozen, delta)
+        written.fields["bias"] = "lora_only" if kept.biases else "none"
+    fields = written.fields | {
         "task_type": None if family is None else _task_type(family),
         "inference_mode": True,
-        "target_modules": _shortest(set(ranks), table, family),
-        "modules_to_save": modules or None,
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {module: r for module, r in ranks.items() if r != rank},
-        "alpha_pattern": {module: value for module, value in alphas.items() if value != alpha},
-        "bias": "lora_only" if kept.biases else "none",
-        "fan_in_fan_out": False,
-        "init_lora_weights": True,
-        "use_dora": False,
-        "use_rslora": False,
+        "modules_to_save": kept.names(family),
+        "base_model_name_or_path": base,
         "peft_version": _PEFT_VERSION,
     }
+    write_files(directory, tensors, fields, written.notes | _notes(learned, kept))
+
+
+def _at_weights(
+    kind: str, learned: Learned, table: list[Entry], family: ModelConfig | None
+) -> tuple[Written, set[str]]:
+    """What stands at adapted weights, and their modules."""
+    places = sites(table, family)
+    adapted = places_of([path for path in learned.bound if path in learned.parts], places)
+    if kind == "ia3":
+        written = write_ia3(adapted, learned.bound, learned.base, places)
+        written.fields["peft_type"] = "IA3"
+    else:
+        magnitudes = {path: parts["m"] for path, parts in learned.parts.items()} if kind == "dora" else {}
+        written = write_lora(adapted, learned.bound, magnitudes, places)
+        written.fields["peft_type"] = "LORA"
+    into = set(written.fields.get("feedforward_modules", ()))
+    outside = adapted.keys() - into
+    names, others = _shortest(into, table, family), _shortest(outside, table, family)
+    if any(module.endswith(name) for module in outside for name in names):  # as PEFT compares them
+        names = sorted(into)
+    written.fields["target_modules"] = sorted({*names, *others})
+    if kind == "ia3":
+        written.fields["feedforward_modules"] = names
+    tensors = {f"{PREFIX}{name}": array for name, array in written.tensors.items()}
+    return written._replace(tensors=tensors), set(adapted)
+
+
+def _notes(learned: Learned, kept: Kept) -> dict[str, Any]:
+    out = unhashed(learned)
+    unchanged = {
+        path: leaf for path, leaf in learned.base.items() if path not in kept.paths and not is_structured(leaf)
+    }
+    notes = {"base": fingerprint(unchanged), "frozen": sorted(kept.paths - learned.whole)}
+    return notes | ({"unchecked": out} if out else {})
 
 
 _TASK_TYPES = {
@@ -210,46 +172,28 @@ _TASK_TYPES = {
 }
 
 
-def _task_type(family: ModelConfig) -> str:
+def _task_type(family: ModelConfig) -> str | None:
+    if isinstance(family, ImageConfig):
+        return None  # those of PEFT read tokens
     return _TASK_TYPES[family.task] if has_class(family) else "FEATURE_EXTRACTION"
 
 
-def _heads(table: list[Entry]) -> set[str]:
-    return {_outermost(entry.name) for entry in table if entry.bare}
-
-
-def _outermost(module: str) -> str:
-    return module.split(".")[0]
-
-
-def _alpha(leaf: LowRank) -> float | int:
-    """α = s·r, as the shortest number that gives the very same float32 s back."""
-    exact = float(np.asarray(leaf.scale).reshape(-1)[0]) * leaf.rank
-    short = float(f"{exact:.6g}")
-    value = short if np.float32(short / leaf.rank) == np.float32(exact / leaf.rank) else exact
-    return int(value) if value.is_integer() else value
-
-
-def _shortest(targets: set[str], table: list[Entry], family: ModelConfig | None) -> list[str]:
-    """The last keys of the modules' names if they select the same modules of Hugging Face's class, else whole names."""
-    every = table
+def _shortest(targets: set[str], table: Iterable[Entry], family: ModelConfig | None) -> list[str]:
+    """Names that select these modules of Hugging Face's class and no others."""
+    every = list(table)
     if family is not None and not has_class(family):
-        shapes = {entry.path: entry.shape for entry in table}
-        every = table + named_entries(shapes, replace(family, pooling="cls", num_labels=0, task="features"))
-    modules = {module_of(entry) for entry in every}
-    for depth in (1, 2, 3):
-        ends = {".".join(module.split(".")[-depth:]) for module in targets}
-        if {module for module in modules if any(f".{module}".endswith(f".{end}") for end in ends)} == targets:
-            return sorted(ends)
-    return sorted(targets)
+        shapes = {entry.path: entry.shape for entry in every}
+        every += named_entries(shapes, replace(family, pooling="cls", num_labels=0, task="features"))
+    return shortest(targets, {entry.name.rpartition(".")[0] or entry.name for entry in every} | targets)
 
 
 def _dropout(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> float:
     """The rate on the low-rank branches, which shows only when there is randomness."""
     bound = leaf_paths(adaptation.bind(frozen, delta, key=jax.random.key(0)), is_leaf=is_structured)
+    branches = {path: leaf.base if isinstance(leaf, Scaled) else leaf for path, leaf in bound.items()}
     rates = {
         path: 0.0 if leaf.rate is None else float(f"{np.asarray(leaf.rate).reshape(-1)[0]:.6g}")
-        for path, leaf in bound.items()
+        for path, leaf in branches.items()
         if isinstance(leaf, LowRank)
     }
     if len(set(rates.values())) > 1:
@@ -259,13 +203,3 @@ def _dropout(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> float:
             "holds one rate for all; build the adaptation with one"
         )
     return next(iter(rates.values()))
-
-
-def _write(directory: str | os.PathLike[str], tensors: dict[str, np.ndarray], texts: dict[str, dict[str, Any]]) -> None:
-    from safetensors.numpy import save_file
-
-    with atomic_directory(directory) as temporary:
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        for name, fields in texts.items():
-            text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")

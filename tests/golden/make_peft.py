@@ -2,91 +2,138 @@
 
 It needs torch and peft, which nothing else here does, so it runs in an environment of its own:
 
-    python3.11 -m venv torchenv && torchenv/bin/pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2
+    python3.11 -m venv torchenv && torchenv/bin/pip install torch==2.13.0 transformers==5.24.0 peft==0.21.2
     python tests/train/peft_cases.py                                # jaxft writes tests/golden/peft/ours_*/
     PYTHONHASHSEED=0 torchenv/bin/python tests/golden/make_peft.py  # PEFT writes theirs_*/ and every golden.npz
+    torchenv/bin/python tests/golden/make_peft.py theirs NAME …     # PEFT writes the named ones of peft_theirs.py
+    torchenv/bin/python tests/golden/make_peft.py ours              # PEFT reads ours_*/ and writes their golden.npz
+    torchenv/bin/python tests/golden/make_peft.py check DIR         # PEFT reads what peft_cases.py wrote to DIR/*/ and
+                                                                    # compares with the outputs.npz there
 
-The base of all is tests/golden/bert_gelu. A golden.npz holds what PEFT computes on the inputs stored there: logits,
-or the last hidden states where Hugging Face has no class with the head. A run writes the same files again; the hash
-seed is what PEFT's order of target modules depends on.
+The base of an adapter is a directory in tests/golden, the one that base_model_name_or_path names. A golden.npz holds
+what PEFT, having read the adapter, computes on the inputs stored with the base: logits, or the last hidden states
+where Hugging Face has no class with the head. A run writes the same files again; the hash seed is what PEFT's order of
+target modules depends on.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
+import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import peft
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import BertForSequenceClassification, BertModel
+import transformers
+from peft_theirs import THEIRS
 
 HERE = Path(__file__).parent
-BASE = HERE / "bert_gelu"
 ROOM = HERE / "peft"
-THEIRS: dict[str, dict[str, Any]] = {
-    "patterns": {
-        "task_type": "SEQ_CLS",
-        "target_modules": ["query", "value", "intermediate.dense"],
-        "rank_pattern": {r"layer\.[12]\.attention\.self\.query": 2, "intermediate.dense": 3},
-        "alpha_pattern": {"value": 10, "intermediate.dense": 5},
-        "r": 4,
-        "lora_alpha": 7,
-        "lora_dropout": 0.1,
-    },
-    "rank_stabilized": {
-        "task_type": "SEQ_CLS",
-        "target_modules": r".*\.(output\.dense|word_embeddings)",
-        "r": 5,
-        "lora_alpha": 3,
-        "use_rslora": True,
-        "bias": "lora_only",
-        "modules_to_save": ["pooler", "layer.0.output.LayerNorm"],
-    },
-    "biases": {"task_type": "SEQ_CLS", "target_modules": ["key"], "r": 1, "lora_alpha": 2, "bias": "all"},
-    "encoder": {"task_type": "FEATURE_EXTRACTION", "target_modules": ["query", "key"], "r": 2, "lora_alpha": 4},
-}
+TOLERANCE = 1e-5
+transformers.logging.disable_progress_bar()
 
 
-def base(task_type: str) -> torch.nn.Module:
-    kind = BertForSequenceClassification if task_type == "SEQ_CLS" else BertModel
-    return kind.from_pretrained(BASE, attn_implementation="eager").eval()
+def base(name: str, task_type: str | None) -> torch.nn.Module:
+    architecture = json.loads((HERE / name / "config.json").read_text())["architectures"][0]
+    kind = transformers.AutoModel if task_type == "FEATURE_EXTRACTION" else getattr(transformers, architecture)
+    return kind.from_pretrained(HERE / name, attn_implementation="eager").eval()
 
 
-def store(model: torch.nn.Module, directory: Path) -> None:
-    inputs = np.load(BASE / "golden.npz")
-    tensors = {name: torch.from_numpy(inputs[name]).long() for name in inputs if inputs[name].dtype == np.int32}
+def inputs(name: str) -> dict[str, torch.Tensor]:
+    with np.load(HERE / name / "golden.npz") as arrays:
+        stored = dict(arrays)
+    if "pixels" in stored:
+        return {"pixel_values": torch.from_numpy(stored["pixels"].transpose(0, 3, 1, 2).copy())}
+    names = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
+    return {name: torch.from_numpy(stored[name]).long() for name in names if name in stored}
+
+
+def outputs(model: torch.nn.Module, name: str) -> dict[str, np.ndarray]:
     with torch.no_grad():
-        out = model.eval()(**tensors)
+        out = model.eval()(**inputs(name))
     found = {"logits": out.logits} if "logits" in out else {"hidden": out.last_hidden_state}
-    np.savez_compressed(directory / "golden.npz", **{name: array.numpy() for name, array in found.items()})
-    print(f"{directory.name}: {', '.join(found)}")
+    return {key: array.numpy() for key, array in found.items()}
 
 
-def make_theirs() -> None:
-    for index, (name, case) in enumerate(THEIRS.items()):
-        torch.manual_seed(index)
-        model = get_peft_model(base(case["task_type"]), LoraConfig(**case))
+def read(directory: Path) -> dict[str, np.ndarray]:
+    """What PEFT computes with an adapter it reads from files."""
+    config = peft.PeftConfig.from_pretrained(directory)
+    name = config.base_model_name_or_path
+    return outputs(peft.PeftModel.from_pretrained(base(name, config.task_type), directory), name)
+
+
+def make_theirs(name: str) -> None:
+    case = THEIRS[name]
+    torch.manual_seed(list(THEIRS).index(name))
+    model = peft.get_peft_model(base(case.base, case.fields.get("task_type")), getattr(peft, case.kind)(**case.fields))
+    with tempfile.TemporaryDirectory() as start:
+        if case.converted:
+            model.peft_config["default"].init_lora_weights = True  # PEFT's recipe: what is subtracted is plain LoRA
+            model.save_pretrained(start, save_embedding_layers=False)
+            model.peft_config["default"].init_lora_weights = case.fields["init_lora_weights"]
         for parameter in model.parameters():
-            if parameter.requires_grad:  # lora_B starts at zero, where it would hide a wrong scale
-                parameter.data += 0.3 * torch.randn_like(parameter)
+            if parameter.requires_grad:  # what starts at zero or one would hide a wrong scale
+                parameter.data += case.noise * torch.randn_like(parameter)
         directory = ROOM / f"theirs_{name}"
         shutil.rmtree(directory, ignore_errors=True)
-        model.peft_config["default"].base_model_name_or_path = "bert_gelu"
-        model.save_pretrained(directory, save_embedding_layers=False)  # else it asks the hub about the base
-        (directory / "README.md").unlink(missing_ok=True)
-        store(model, directory)
+        model.peft_config["default"].base_model_name_or_path = case.base
+        options = {"path_initial_model_for_weight_conversion": start} if case.converted else {}
+        # Saving embedding layers would ask the hub about the base.
+        model.save_pretrained(directory, save_embedding_layers=False, **options)
+    (directory / "README.md").unlink(missing_ok=True)
+    stored, found = read(directory), outputs(model, case.base)
+    for key, array in stored.items():
+        np.testing.assert_allclose(array, found[key], atol=TOLERANCE, err_msg=f"{name}: after reading the files")
+    store(directory, stored)
 
 
-def check_ours() -> None:
+def store(directory: Path, found: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(directory / "golden.npz", **found)
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    print(f"{directory.name}: {size / 1000:.0f} kB, {', '.join(f'{key} {list(found[key].shape)}' for key in found)}")
+
+
+def make_ours() -> None:
     for directory in sorted(ROOM.glob("ours_*")):
-        task_type = LoraConfig.from_pretrained(directory).task_type
-        store(PeftModel.from_pretrained(base(task_type), directory), directory)
+        store(directory, read(directory))
+
+
+def words(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Without the places of a prompt, which our outputs leave out."""
+    return theirs[:, theirs.shape[1] - ours.shape[1] :] if theirs.ndim == 3 else theirs
+
+
+def check(room: Path) -> None:
+    """Compares what PEFT computes with every adapter in a directory with what jaxft computed."""
+    wrong = []
+    for directory in sorted(path.parent for path in room.glob("*/adapter_config.json")):
+        with np.load(directory / "outputs.npz") as arrays:
+            ours = dict(arrays)
+        theirs = read(directory)
+        seen = ours.pop("seen")  # decoders count positions at padding as they like
+        largest = max(float(np.abs((ours[key] - words(theirs[key], ours[key]))[seen]).max()) for key in theirs)
+        wrong += [directory.name] if ours.keys() != theirs.keys() or largest > TOLERANCE else []
+        print(f"{directory.name}: {largest:.2e}")
+    if wrong:
+        raise SystemExit(f"further than {TOLERANCE} from PEFT: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":
     warnings.simplefilter("error", UserWarning)  # PEFT reports what it leaves out as one
-    make_theirs()
-    check_ours()
+    warnings.filterwarnings("ignore", ".* changes the base weights of the model")  # the very reason for the conversion
+    match sys.argv[1:]:
+        case ["check", place]:
+            check(Path(place))
+        case ["ours"]:
+            make_ours()
+        case ["theirs", *names]:
+            for name in names:
+                make_theirs(name)
+        case _:
+            for name in THEIRS:
+                make_theirs(name)
+            make_ours()

@@ -15,20 +15,40 @@ from safetensors.numpy import load_file, save_file
 
 import jaxft as ft
 from jaxft.trees import fingerprint, leaf_paths
-from tests.train.peft_cases import ATTENTION, BASE, CASES, ROOM, base, trained
+from tests.models.golden import TASKS
+from tests.train.peft_cases import (
+    ATTENTION,
+    BASE,
+    CASES,
+    GOLDEN,
+    OTHERWISE,
+    ROOM,
+    base,
+    inputs,
+    model_of,
+    seen,
+    trained,
+)
 
-THEIRS = ("patterns", "rank_stabilized", "biases", "encoder")
+THEIRS = sorted(path.name.removeprefix("theirs_") for path in ROOM.glob("theirs_*"))
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "jaxft.json"
 
 
 def difference(directory: Path, model: ft.Model, params: ft.types.Params) -> float:
-    """The largest one between our output with these params and PEFT's on the stored inputs."""
-    stored, golden = np.load(BASE / "golden.npz"), np.load(directory / "golden.npz")
-    inputs = {name: stored[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
-    outputs = model.apply(params, inputs)
-    if "logits" in golden:
-        return float(np.abs(outputs.logits - golden["logits"]).max())
-    return float(np.abs(outputs.hidden_states[-1] - golden["hidden"]).max())
+    """The largest one between our output with these params and PEFT's on the inputs of the base."""
+    golden = np.load(directory / "golden.npz")
+    batch = inputs(fields_of(directory)["base_model_name_or_path"])
+    outputs = model.apply(params, batch)
+    ours = outputs.logits if "logits" in golden else outputs.hidden_states[-1]
+    theirs = golden["logits" if "logits" in golden else "hidden"]
+    if ours.ndim == 2:
+        return float(np.abs(ours - theirs).max())
+    theirs = theirs[:, theirs.shape[1] - ours.shape[1] :]  # PEFT has outputs for a prompt too
+    return float(np.abs(ours - theirs)[seen(batch)].max())
+
+
+def fields_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / CONFIG).read_text())
 
 
 def assert_same_bits(ours, theirs):
@@ -40,7 +60,12 @@ def assert_same_bits(ours, theirs):
 
 
 def task_model(name: str) -> ft.Model:
-    return ft.load_model(BASE, task="features") if name == "encoder" else base("cls")
+    """The base of an adapter of PEFT's."""
+    fields = fields_of(ROOM / f"theirs_{name}")
+    source = fields["base_model_name_or_path"]
+    if fields["task_type"] == "FEATURE_EXTRACTION":
+        return ft.load_model(GOLDEN / source, task="features")
+    return base("cls") if source == BASE.name else ft.load_model(GOLDEN / source, task=TASKS[source])
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -64,26 +89,33 @@ def test_an_adapter_of_peft_survives_being_written_again(name, tmp_path):
 
 @pytest.mark.parametrize("name", CASES)
 def test_our_adapter_gives_the_outputs_that_peft_read_from_it(name, tmp_path):
-    model = base(CASES[name][0])
+    model = model_of(name)
     adaptation, frozen, delta = trained(name, model.params)
-    ft.save_adapter(tmp_path / name, adaptation, frozen, delta, config=model.config, base="bert_gelu")
+    ft.save_adapter(tmp_path / name, adaptation, frozen, delta, config=model.config, base=CASES[name].base)
     for file in (CONFIG, NOTES):
         assert (tmp_path / name / file).read_bytes() == (ROOM / f"ours_{name}" / file).read_bytes()
     # The factors are drawn at random, and releases of jax differ in the last bit of a normal.
     ours, stored = load_file(tmp_path / name / WEIGHTS), load_file(ROOM / f"ours_{name}" / WEIGHTS)
     assert ours.keys() == stored.keys()
-    for key, value in stored.items():
-        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-7)
-    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 1e-5
+    if name not in ("pissa", "olora"):  # decompositions are no more exact than their condition
+        for key, value in stored.items():
+            np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-6)
+    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 2e-5
+    assert difference(ROOM / f"ours_{name}", model, model.params) > 0.05
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_round_trip_keeps_every_bit(name, tmp_path):
-    model = base(CASES[name][0])
+    model = model_of(name)
     adaptation, frozen, delta = trained(name, model.params)
     ft.save_adapter(tmp_path / name, adaptation, frozen, delta, config=model.config)
     loaded, loaded_frozen, loaded_delta = ft.load_adapter(tmp_path / name, model.params, config=model.config)
-    assert_same_bits(ft.merge(adaptation, frozen, delta), ft.merge(loaded, loaded_frozen, loaded_delta))
+    before, after = ft.merge(adaptation, frozen, delta), ft.merge(loaded, loaded_frozen, loaded_delta)
+    if name in OTHERWISE:  # what they compute comes back, in other parts
+        for path, leaf in leaf_paths(before).items():
+            np.testing.assert_allclose(leaf_paths(after)[path], leaf, rtol=1e-5, atol=1e-5, err_msg=path)
+        return
+    assert_same_bits(before, after)
     assert fingerprint(sorted(map(fingerprint, jax.tree.leaves(delta)))) == fingerprint(
         sorted(map(fingerprint, jax.tree.leaves(loaded_delta)))
     )
@@ -179,7 +211,7 @@ def test_what_the_format_cannot_hold_is_refused_by_name(tmp_path):
     assert "'query/kernel' has shape [6, 2, 3]" in refused(ft.lora("query/kernel", axes="ioo", rank=1), heads, tmp_path)
     assert "'stack/kernel' has shape [2, 4, 4]" in refused(ft.lora("stack/kernel", axes="bio", rank=1), heads, tmp_path)
     for adaptation in (ft.tune("out"), ft.full()):
-        assert "needs at least one low-rank weight" in refused(adaptation, heads, tmp_path)
+        assert "needs at least one adapted weight" in refused(adaptation, heads, tmp_path)
     twice = ft.chain(ft.lora("out", rank=1, dropout=0.1), ft.lora("stack/kernel", axes="bio", rank=1))
     assert "'stack/kernel'" in refused(twice, heads, tmp_path)
     two = {"a": jnp.ones((3, 3)), "b": jnp.ones((3, 3))}
@@ -236,9 +268,16 @@ def changed(tmp_path: Path, source: str, fields=None, tensors=None, drop=()) -> 
 
 LAYER = "base_model.model.bert.encoder.layer.0"
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "other method": ({"fields": {"peft_type": "IA3"}}, "peft_type 'IA3'; 'LORA' is the one supported"),
+    "other method": ({"fields": {"peft_type": "LOHA"}}, "peft_type 'LOHA'; expected one of LORA, IA3"),
+    "wrong method": ({"fields": {"peft_type": "IA3"}}, "asks for alpha_pattern, .*lora_alpha"),
     "no method": ({"fields": {"peft_type": None}}, "peft_type None"),
-    "DoRA": ({"fields": {"use_dora": True}}, "asks for use_dora"),
+    "DoRA without lengths": ({"fields": {"use_dora": True}}, "lacks lora_magnitude_vector of"),
+    "an option of PEFT": ({"fields": {"use_qalora": True}}, "asks for use_qalora"),
+    "an option to come": ({"fields": {"use_tomorrow": 1, "later": None}}, "asks for use_tomorrow, which"),
+    "an expression that matches else": (
+        {"fields": {"target_modules": r".*\.query"}},
+        "value', which its target_modules",
+    ),
     "base changed": ({"fields": {"init_lora_weights": "pissa_niter_4"}}, "changes the base model"),
     "other rank": ({"fields": {"rank_pattern": {}}}, "layer.0.intermediate.dense has rank 3 .* but 4"),
     "patterns that are none": ({"fields": {"rank_pattern": {"(": 2}}}, "rank_pattern as regular expressions .*'\\('"),
@@ -253,7 +292,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "head lost": ({"drop": ["base_model.model.classifier.weight"]}, "trained 'classifier', but its file lacks"),
     "unknown tensor": (
         {"tensors": {f"{LAYER}.attention.self.query.lora_magnitude_vector": np.ones(24, np.float32)}},
-        "query.lora_magnitude_vector', for which these params have no place",
+        "holds 'magnitude_vector' of .*query', but its adapter_config.json does not say",
     ),
     "unknown module": (
         {"tensors": {f"{LAYER}.attention.self.qeury.lora_A.weight": np.ones((4, 24), np.float32)}},
@@ -314,12 +353,3 @@ def test_an_adapter_of_another_pooling_says_which():
     features = ft.load_model(BASE, task="features")
     with pytest.raises(ft.InputError, match=r"classifier.bias.*load the model with a head"):
         ft.load_adapter(ROOM / "ours_mean", features.params, config=features.config)
-
-
-def test_a_part_of_a_fused_array_has_no_adapter(tmp_path: Path):
-    model = ft.load_model(ROOM.parent / "gpt2_lm", task="lm")
-    adaptation = ft.lora("**/attention/query/kernel", rank=2)
-    frozen, delta = adaptation.init(jax.random.key(0), model.params)
-    with pytest.raises(ft.InputError, match=r"one of 3 parts of 'transformer\.h\.0\.attn\.c_attn\.weight'.*save_model"):
-        ft.save_adapter(tmp_path / "adapter", adaptation, frozen, delta, config=model.config)
-    assert not (tmp_path / "adapter").exists()
