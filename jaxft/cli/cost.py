@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jaxft")
 
-_HEADER = ("method", "trained", "GFLOP", "base", "learned", "optimizer", "arguments", "temporary", "total", "fits")
+_HEADER = ("method", "trained", "GFLOP", "base", "optimizer", "arguments", "temporary", "total", "fits")
+_BYTES = ("frozen_bytes", "optimizer_bytes", "argument_bytes", "temporary_bytes", "total_bytes")
 
 
 def cost(
@@ -169,7 +170,7 @@ def _print(rows: Mapping[str, tuple[str, Cost]], limit: int | None, where: str) 
             title,
             f"{found.trained:,}",
             "–" if math.isnan(found.flops) else f"{found.flops / 1e9:,.1f}",
-            *(f"{value / 2**20:,.1f}" for value in found[2:]),
+            *(f"{getattr(found, name) / 2**20:,.1f}" for name in _BYTES),
             "–" if limit is None else "yes" if found.total_bytes <= limit else "no",
         )
         for title, found in rows.values()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+_LONGEST = 1000
+
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> None:
     """Prints a table; numbers are aligned to the right.
@@ -25,7 +27,11 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption
         table.add_column(name, justify="right" if numeric else "left")
     for row in body:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width: nothing is cut to one
+        wide = Console(width=_LONGEST)
+        console = Console(width=max(console.width, wide.measure(table).maximum))
+    console.print(table)
 
 
 def _is_number(text: str) -> bool:

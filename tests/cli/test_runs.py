@@ -79,7 +79,14 @@ def test_predictions_agree_with_the_evaluation(run, jaxft, inputs, tmp_path):
 def test_a_merged_export_predicts_what_the_run_does(run, jaxft, tmp_path):
     ended = jaxft("export", "--run", run, "--format", "merged", "--out", tmp_path / "merged")
     assert ended.code == 0, ended.err
-    assert "0 of 64 predicted labels differ" in ended.out
+    first, float32, bfloat16, int8 = (line.split() for line in ended.out.splitlines() if "of 64" in line or "‖" in line)
+    assert first == ["weight", "‖ΔW‖", "/", "‖W‖"]
+    assert [line[0] for line in (float32, bfloat16, int8)] == ["float32", "bfloat16", "int8"]
+    assert float32[2:] == ["0", "of", "64"]
+    assert float(float32[1]) < float(bfloat16[1]) < float(int8[1])
+    assert "encoder/layer_0/attention/query/kernel" in ended.out
+    assert "encoder/layer_0/attention/output/kernel" not in ended.out
+    assert "read back, its logits on 64 rows" in ended.out
     merged = load_model(tmp_path / "merged", task="classify")
     assert merged.config.labels == ("bad", "good")
     expected = logits(load_run(run))
