@@ -107,8 +107,9 @@ def save_adapter(
     family = family_config(shapes, config)
     check_tied([*learned.parts, *learned.whole], family)
     table = named_entries(shapes, family)
+    adapted: set[str] = set()
     if learned.added:
-        written, adapted, prefix = write_prompts(kind, learned.added, family), set(), PROMPT_PREFIX
+        written, prefix = write_prompts(learned.added, family), PROMPT_PREFIX
     else:
         written, adapted = _at_weights(kind, learned, table, family)
         prefix = PREFIX

@@ -80,10 +80,13 @@ def test_a_table_that_is_read_twice_is_refused(name, tmp_path):
 @pytest.mark.parametrize(
     ("adaptation", "message"),
     [
-        (ft.chain(ft.lora("**/query/kernel", rank=1), ft.ia3("**/key/kernel")), "query/kernel' is lora and .* ia3"),
+        (
+            ft.chain(ft.lora("**/query/kernel", rank=1), ft.ia3("**/key/kernel")),
+            "key/kernel' is ia3 and .*query/kernel' lora",
+        ),
         (ft.chain(ft.ia3("**/query/kernel"), ft.lora("**/query/kernel", rank=1)), "query/kernel' is a scaled low-rank"),
         (ft.chain(ft.prompt(length=2), ft.lora("**/query/kernel", rank=1)), "an adapter is of one kind"),
-        (ft.bottleneck("**/down/kernel", size=2), "feed_forward/bottleneck/.*the PEFT format cannot hold it"),
+        (ft.bottleneck("**/down/kernel", size=2), "feed_forward/down/bottleneck/.*the PEFT format cannot hold it"),
         (ft.prefix("encoder/layer_1/**/key/kernel", length=2), "none to layer 0"),
         (ft.ia3("embeddings/word/embedding"), "is a table"),
     ],
