@@ -77,6 +77,19 @@ def test_a_table_that_is_read_twice_is_refused(name, tmp_path):
     assert "tied embeddings" in refused(adaptation, model.params, tmp_path, config=model.config)
 
 
+def test_an_adapter_of_a_table_that_is_read_twice_is_refused(tmp_path):
+    directory = tmp_path / "adapter"
+    directory.mkdir()
+    fields = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["wte"], "ensure_weight_tying": True}
+    (directory / CONFIG).write_text(json.dumps(fields))  # PEFT 0.21 ties no head of GPT-2 for all that
+    model = ft.load_model(GOLDEN / "gpt2_lm", task="lm")
+    name = "base_model.model.transformer.wte.lora_embedding_{}"
+    arrays = {name.format("A"): np.ones((2, 73), np.float32), name.format("B"): np.ones((24, 2), np.float32)}
+    save_file(arrays, directory / WEIGHTS)
+    with pytest.raises(ft.InputError, match="tied embeddings"):
+        ft.load_adapter(directory, model.params, config=model.config)
+
+
 @pytest.mark.parametrize(
     ("adaptation", "message"),
     [
