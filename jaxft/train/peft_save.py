@@ -134,7 +134,7 @@ def _at_weights(
 ) -> tuple[Written, set[str]]:
     """What stands at adapted weights, and their modules."""
     places = sites(table, family)
-    adapted = places_of([path for path in learned.bound if path in learned.parts], places)
+    adapted = places_of({path: leaf for path, leaf in learned.bound.items() if path in learned.parts}, places)
     if kind == "ia3":
         written = write_ia3(adapted, learned.bound, learned.base, places)
         written.fields["peft_type"] = "IA3"
