@@ -33,7 +33,10 @@ def write_adapter(out: Path, trained: Trained, *, replace: bool = False) -> None
             f"{configuration['method']}: export it with --format merged"
         )
     if trained.state.stats is not None:
-        raise InputError("the PEFT layout has no place for updates of convolutions: export them with --format merged")
+        raise InputError(
+            "the PEFT layout has no place for running statistics, which this run updated: export it with "
+            "--format merged"
+        )
     with atomic_directory(out, replace=replace) as temporary:
         save_adapter(
             temporary,

@@ -35,10 +35,9 @@ _TARGETS = "target_modules exclude_modules layers_to_transform layers_pattern"
 _PROMPT = "num_virtual_tokens num_transformer_submodules token_dim num_layers num_attention_heads"
 METHODS = {
     "LORA": _method(
-        f"{_TARGETS} r lora_alpha lora_dropout rank_pattern alpha_pattern bias use_rslora use_dora init_lora_weights "
-        "ensure_weight_tying",
-        "fan_in_fan_out loftq_config eva_config corda_config lora_ga_config megatron_config megatron_core "
-        "qalora_group_size runtime_config",
+        f"{_TARGETS} r lora_alpha lora_dropout rank_pattern alpha_pattern bias use_rslora use_dora init_lora_weights",
+        "ensure_weight_tying fan_in_fan_out loftq_config eva_config corda_config lora_ga_config megatron_config "
+        "megatron_core qalora_group_size runtime_config",
     ),
     "IA3": _method(f"{_TARGETS} feedforward_modules", "fan_in_fan_out init_ia3_weights"),
     "PROMPT_TUNING": _method(

@@ -70,7 +70,7 @@ def load_adapter(
     table = named_entries(shapes, family)
     found = _read(kind, fields, notes, tensors, _Base(shapes, table, sites(table, family)))
     whole, base = found.stored.whole, found.stored.base
-    check_tied([*found.values, *whole], family, together=bool(fields.get("ensure_weight_tying")))
+    check_tied([*found.values, *whole], family)
     _check_base(place, notes, {path: leaf for path, leaf in leaves.items() if path not in whole | base})
     still = {path: array for path, array in whole.items() if path in notes["frozen"]} | base
     still = {path: jnp.asarray(array, leaves[path].dtype) for path, array in still.items()}

@@ -115,13 +115,12 @@ def module_of(entry: Entry) -> str:
     return entry.name.removesuffix(".weight").removesuffix(".bias")
 
 
-def check_tied(paths: Sequence[str], config: ModelConfig | None, *, together: bool = False) -> None:
+def check_tied(paths: Sequence[str], config: ModelConfig | None) -> None:
     """Refuses an adapted table of words that the model also reads elsewhere, where PEFT leaves it as it was.
 
     Args:
         paths: of what is adapted or trained.
         config: of the model.
-        together: the adapter says that it changes both places.
     """
     tied = {
         "t5": "embeddings/word/embedding",
@@ -129,7 +128,7 @@ def check_tied(paths: Sequence[str], config: ModelConfig | None, *, together: bo
     }.get("" if config is None else config.family)
     if isinstance(config, DecoderConfig) and config.tied and config.task == "lm":
         tied = "embeddings/word/embedding"
-    if tied in paths and not together:
+    if tied in paths:
         raise InputError(
             f"{tied!r} is read in several places of this model (tied embeddings), of which PEFT changes one: leave it "
             "out of the selector, or merge the adapter and write the whole model with jaxft.save_model"

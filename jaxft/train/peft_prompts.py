@@ -20,14 +20,15 @@ _PREFIX = re.compile(r"(encoder|decoder)/layer_(?P<layer>\d+)/attention/prefix/(
 _KERNEL = re.compile(r"(encoder|decoder)/layer_(?P<layer>\d+)/attention/key/kernel")
 
 
-def write_prompts(kind: str, added: Mapping[str, Any], config: ModelConfig | None) -> Written:
+def write_prompts(added: Mapping[str, Any], config: ModelConfig | None) -> Written:
     """The table of a prompt, or of the prefixes of all layers, the key before the value of each."""
     if not isinstance(config, TextConfig):
         raise InputError(f"the adaptation added {next(iter(added))!r}, which expects the config of a model of texts")
+    start: dict[str, Any] = {"prompt_tuning_init": "RANDOM"}
     if set(added) == {PROMPT}:
         array = np.asarray(added[PROMPT])
         sizes = {"token_dim": array.shape[1], "num_attention_heads": config.num_heads}
-        peft_type, start = "PROMPT_TUNING", {"prompt_tuning_init": "RANDOM"}
+        peft_type = "PROMPT_TUNING"
     else:
         array = _joined(added, config)
         width = array.shape[1] // (2 * config.num_layers)

@@ -107,8 +107,9 @@ def save_adapter(
     family = family_config(shapes, config)
     check_tied([*learned.parts, *learned.whole], family)
     table = named_entries(shapes, family)
+    adapted: set[str] = set()
     if learned.added:
-        written, adapted, prefix = write_prompts(kind, learned.added, family), set(), PROMPT_PREFIX
+        written, prefix = write_prompts(learned.added, family), PROMPT_PREFIX
     else:
         written, adapted = _at_weights(kind, learned, table, family)
         prefix = PREFIX
@@ -133,7 +134,7 @@ def _at_weights(
 ) -> tuple[Written, set[str]]:
     """What stands at adapted weights, and their modules."""
     places = sites(table, family)
-    adapted = places_of([path for path in learned.bound if path in learned.parts], places)
+    adapted = places_of({path: leaf for path, leaf in learned.bound.items() if path in learned.parts}, places)
     if kind == "ia3":
         written = write_ia3(adapted, learned.bound, learned.base, places)
         written.fields["peft_type"] = "IA3"

@@ -121,12 +121,15 @@ def _check_expression(targets: str, stored: Stored) -> None:
         raise InputError(f"the adapter changes {other!r}, which its target_modules {targets!r} do not match")
 
 
-def places_of(paths: Sequence[str], places: Mapping[str, Site]) -> dict[str, list[str]]:
+def places_of(leaves: Mapping[str, Any], places: Mapping[str, Site]) -> dict[str, list[str]]:
     """The adapted paths of each module; one that is no weight of a module is refused by name."""
     module_at = {entry.path: module for module, site in places.items() for entry in site.parts}
     found: dict[str, list[str]] = {}
-    for path in paths:
+    for path, leaf in leaves.items():
         if path not in module_at:
-            raise InputError(f"{path!r} is no weight of a linear layer, a convolution or an embedding: {ADVICE}")
+            raise InputError(
+                f"{path!r} has shape {list(leaf.shape)}, and is no weight of a linear layer, a convolution or an "
+                f"embedding: {ADVICE}"
+            )
         found.setdefault(module_at[path], []).append(path)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
@@ -83,8 +84,10 @@ def outermost(module: str) -> str:
 
 def read_whole(key: str, name: str, array: Array, entries: Sequence[Entry]) -> dict[str, Array]:
     """An array of the file by the paths of its parts here."""
-    found = {entry.path: entry.read(np.asarray(array)) for entry in entries}
-    if any(value is None for value in found.values()):
+    whole = np.asarray(array)
+    pieces = {entry.path: entry.read(whole) for entry in entries}
+    found = {path: jnp.asarray(piece) for path, piece in pieces.items() if piece is not None}
+    if len(found) < len(pieces):
         head = ".classifier." in f".{name}" or ".score." in f".{name}"
         advice = "load the model with the adapter's num_labels" if head else "load its base model"
         raise InputError(

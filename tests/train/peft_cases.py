@@ -7,6 +7,7 @@ python tests/train/peft_cases.py DIR    # writes them to DIR/*/, each with the o
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable
@@ -109,10 +110,12 @@ CASES = {
 OTHERWISE = ("pissa", "olora", "lora_fa", "vera", "loha", "lokr", "adalora", "prefix_reparametrised")
 
 
+@functools.cache
 def base(pooling: str) -> ft.Model:
     return ft.load_model(BASE, task="classify", pooling=pooling, num_labels=3)
 
 
+@functools.cache
 def model_of(name: str) -> ft.Model:
     return ft.load_model(GOLDEN / CASES[name].base, **CASES[name].load)
 

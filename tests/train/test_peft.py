@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -47,6 +48,15 @@ def difference(directory: Path, model: ft.Model, params: ft.types.Params) -> flo
     return float(np.abs(ours - theirs)[seen(batch)].max())
 
 
+def effect(directory: Path) -> float:
+    """The largest difference between PEFT's outputs with the adapter and those stored of the base."""
+    golden = np.load(directory / "golden.npz")
+    stored = np.load(GOLDEN / fields_of(directory)["base_model_name_or_path"] / "golden.npz")
+    last = max((name for name in stored if name.startswith("hidden_")), key=lambda name: int(name[7:]))
+    theirs, before = (golden["logits"], stored["logits"]) if "logits" in golden else (golden["hidden"], stored[last])
+    return float(np.abs(theirs[:, theirs.shape[1] - before.shape[1] :] - before).max())
+
+
 def fields_of(directory: Path) -> dict[str, Any]:
     return json.loads((directory / CONFIG).read_text())
 
@@ -59,6 +69,7 @@ def assert_same_bits(ours, theirs):
         np.testing.assert_array_equal(first[path], second[path], err_msg=path)
 
 
+@functools.cache
 def task_model(name: str) -> ft.Model:
     """The base of an adapter of PEFT's."""
     fields = fields_of(ROOM / f"theirs_{name}")
@@ -73,8 +84,7 @@ def test_an_adapter_of_peft_gives_its_outputs(name):
     model = task_model(name)
     adaptation, frozen, delta = ft.load_adapter(ROOM / f"theirs_{name}", model.params, config=model.config)
     assert difference(ROOM / f"theirs_{name}", model, adaptation.bind(frozen, delta)) < 1e-5
-    assert difference(ROOM / f"theirs_{name}", model, ft.merge(adaptation, frozen, delta)) < 1e-5
-    assert difference(ROOM / f"theirs_{name}", model, model.params) > 0.1
+    assert effect(ROOM / f"theirs_{name}") > 0.1
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -100,8 +110,8 @@ def test_our_adapter_gives_the_outputs_that_peft_read_from_it(name, tmp_path):
     if name not in ("pissa", "olora"):  # decompositions are no more exact than their condition
         for key, value in stored.items():
             np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-6)
-    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 2e-5
-    assert difference(ROOM / f"ours_{name}", model, model.params) > 0.05
+    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 1.2e-5
+    assert effect(ROOM / f"ours_{name}") > 0.05
 
 
 @pytest.mark.parametrize("name", CASES)

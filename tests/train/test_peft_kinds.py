@@ -77,13 +77,29 @@ def test_a_table_that_is_read_twice_is_refused(name, tmp_path):
     assert "tied embeddings" in refused(adaptation, model.params, tmp_path, config=model.config)
 
 
+def test_an_adapter_of_a_table_that_is_read_twice_is_refused(tmp_path):
+    directory = tmp_path / "adapter"
+    directory.mkdir()
+    fields = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["wte"], "ensure_weight_tying": True}
+    (directory / CONFIG).write_text(json.dumps(fields))  # PEFT 0.21 ties no head of GPT-2 for all that
+    model = ft.load_model(GOLDEN / "gpt2_lm", task="lm")
+    name = "base_model.model.transformer.wte.lora_embedding_{}"
+    arrays = {name.format("A"): np.ones((2, 73), np.float32), name.format("B"): np.ones((24, 2), np.float32)}
+    save_file(arrays, directory / WEIGHTS)
+    with pytest.raises(ft.InputError, match="tied embeddings"):
+        ft.load_adapter(directory, model.params, config=model.config)
+
+
 @pytest.mark.parametrize(
     ("adaptation", "message"),
     [
-        (ft.chain(ft.lora("**/query/kernel", rank=1), ft.ia3("**/key/kernel")), "query/kernel' is lora and .* ia3"),
+        (
+            ft.chain(ft.lora("**/query/kernel", rank=1), ft.ia3("**/key/kernel")),
+            "key/kernel' is ia3 and .*query/kernel' lora",
+        ),
         (ft.chain(ft.ia3("**/query/kernel"), ft.lora("**/query/kernel", rank=1)), "query/kernel' is a scaled low-rank"),
         (ft.chain(ft.prompt(length=2), ft.lora("**/query/kernel", rank=1)), "an adapter is of one kind"),
-        (ft.bottleneck("**/down/kernel", size=2), "feed_forward/bottleneck/.*the PEFT format cannot hold it"),
+        (ft.bottleneck("**/down/kernel", size=2), "feed_forward/down/bottleneck/.*the PEFT format cannot hold it"),
         (ft.prefix("encoder/layer_1/**/key/kernel", length=2), "none to layer 0"),
         (ft.ia3("embeddings/word/embedding"), "is a table"),
     ],
