@@ -153,6 +153,7 @@ def methods() -> list[str]:
         figures += [f"{f['flops'] / 1e9:.1f}", f"{f['flops_of_lora']:.3f}"]
         figures += [f"{f['temporary_bytes'] / 1e6:.0f}", f"{f['frozen_bytes'] / 1e6:.1f}"]
         lines.append("| " + " | ".join((name, *figures)) + " |")
+        print(lines[-1], file=sys.stderr)
     return [METHODS_HEADING, METHODS, *lines, "", where, ""]
 
 
