@@ -28,7 +28,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import tyro
 from scipy.stats import spearmanr
 
@@ -72,7 +71,7 @@ class Program:
         self.outputs = jax.jit(suite.base().apply)
 
     def step(self, rate: Any) -> ft.Step:
-        optimizer = self.method.optimizer(optax.adamw(ft.warmup_linear(rate, STEPS), weight_decay=0.01), STEPS)
+        optimizer = self.method.optimizer(ft.adamw(ft.warmup_linear(rate, STEPS)), STEPS)
         return ft.make_step(suite.base().apply, self.method.adaptation, self.method.objective, optimizer)
 
     def train(self, rate: float, seed: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optax
 
@@ -91,8 +91,3 @@ METHODS: dict[str, Method] = {
 def base(seed: int = 0) -> ft.Model:
     """MiniLM with a head drawn by the seed."""
     return ft.load_model("minilm", task="classify", labels=["negative", "positive"], seed=seed)
-
-
-def labels(rows: Any) -> Any:
-    """The labels of a sentiment set, in the order of the head's outputs."""
-    return rows.labels

@@ -82,6 +82,12 @@ def test_a_document_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     evaluate(PYTHON, path)
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_the_files_a_document_links_to_exist(path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
 def test_a_broken_document_fails(tmp_path):
     document = tmp_path / "broken.md"
     document.write_text("```python\nassert 1 == 2\n```\n\n```console\n$ make no-such-target\n```\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxft.cli.methods import IN_PEFT
+from jaxft.cli.methods import BESIDE, IN_PEFT
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
 
@@ -28,9 +28,14 @@ def write_adapter(out: Path, trained: Trained, *, replace: bool = False) -> None
 
     recipe, configuration = trained.recipe, trained.record.configuration
     if configuration["method"] not in IN_PEFT:
+        other = (
+            "keep the run, which predict, evaluate and generate read"
+            if configuration["method"] in BESIDE
+            else "export it with --format merged"
+        )
         raise InputError(
             f"the PEFT layout holds what {', '.join(sorted(IN_PEFT))} learn, but the run trained with --method "
-            f"{configuration['method']}: export it with --format merged"
+            f"{configuration['method']}: {other}"
         )
     if trained.state.stats is not None:
         raise InputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxft.cli.method import Quantised, adaptation, default_target, entry, settings
+from jaxft.cli.method import Quantised, adaptation, default_target, entry, settings, what
 from jaxft.cli.methods import METHODS, Name
 from jaxft.cli.options import located
 from jaxft.cli.tasks import TASKS
@@ -90,8 +90,8 @@ def cost(
     failed: dict[str, str] = {}
     for name in method or METHODS:
         try:
-            setting = _settings(name, base, rank=rank, quantise=quantise, head=TASKS[task].head)
-            rows[name] = (entry(name).title.format(**setting), _cost(name, setting, base, configuration, place))
+            setting = _settings(name, base, rank=rank, quantise=quantise, named=bool(method), head=TASKS[task].head)
+            rows[name] = (what(name, setting), _cost(name, setting, base, configuration, place))
         except InputError as error:
             failed[name] = str(error)
     if not rows:
@@ -135,9 +135,13 @@ def _shapes(configuration: Mapping[str, Any]) -> Model:
     )
 
 
-def _settings(name: str, base: Model, *, rank: int | None, quantise: str | None, head: bool) -> dict[str, Any]:
-    known = entry(name)
-    given = {"rank": rank if "rank" in known.settings else None, "quantise": quantise if known.keeps_base else None}
+def _settings(
+    name: str, base: Model, *, rank: int | None, quantise: str | None, named: bool, head: bool
+) -> dict[str, Any]:
+    """The settings of a method; one that was named refuses what means nothing to it, the others go without."""
+    known, given = entry(name), {"rank": rank, "quantise": quantise}
+    if not named:
+        given = {"rank": rank if "rank" in known.settings else None, "quantise": quantise if known.keeps_base else None}
     setting = settings(name, given, head=head)
     if "target" in setting:
         setting["target"] = default_target(base.params)

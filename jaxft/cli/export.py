@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import tyro
 
+from jaxft.cli.methods import BESIDE, IN_PEFT
 from jaxft.cli.places import check_new_directory
+from jaxft.errors import InputError
 
 if TYPE_CHECKING:
     from jaxft.cli.rebuild import Trained
@@ -48,6 +50,13 @@ def export(
         write_adapter(out, trained)
         print(f"adapter of step {trained.step} ({trained.chosen} checkpoint) in {out}")
         return
+    method = trained.record.configuration["method"]
+    if method in BESIDE:
+        other = "export it with --format peft" if method in IN_PEFT else "keep the run, which the other commands read"
+        raise InputError(
+            f"what --method {method} learned stands beside the weights of the base and cannot be merged into them: "
+            f"{other}"
+        )
     params, batch = merged(trained)
     _explain(trained, batch)
     moved = write_merged(out, trained, params, batch)

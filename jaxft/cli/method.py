@@ -153,6 +153,15 @@ def title(configuration: Mapping[str, Any]) -> str:
         >>> title({"method": "top", "settings": {"layers": 2}, "model": "minilm"})
         'top 2 layers of minilm'
     """
-    setting = configuration["settings"]
-    kind = f" in {setting['quantise']}" if setting.get("quantise") else ""
-    return f"{entry(configuration['method']).title.format(**setting)} of {Path(configuration['model']).name}{kind}"
+    return f"{what(configuration['method'], configuration['settings'])} of {Path(configuration['model']).name}"
+
+
+def what(method: str, setting: Mapping[str, Any]) -> str:
+    """What a method does with its settings, in a few words.
+
+    Example:
+        >>> what("lora", {"rank": 8, "quantise": "nf4"})
+        'LoRA of rank 8 on nf4'
+    """
+    base = f" on {setting['quantise']}" if setting.get("quantise") else ""
+    return f"{entry(method).title.format(**setting)}{base}"

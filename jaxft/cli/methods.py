@@ -89,7 +89,7 @@ def _ia3(chosen: Selection, setting: Setting) -> Adaptation:
 
 
 _LORA: dict[str, Any] = {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target": None}
-_LOW_RANK: dict[str, Any] = {"rank": 8, "alpha": 16.0, "target": None}
+_PRODUCTS: dict[str, Any] = {"rank": 8, "alpha": 8.0, "target": None}
 _LORA_OPTIONS = ("rank", "alpha", "dropout")
 
 METHODS: dict[Name, Method] = {
@@ -134,9 +134,9 @@ METHODS: dict[Name, Method] = {
         _adapt("vera", "rank", "dropout"),
     ),
     "loha": Method(
-        "LoHa of rank {rank}", "products of two low-rank updates", 1e-3, _LOW_RANK, _adapt("loha", "rank", "alpha")
+        "LoHa of rank {rank}", "products of two low-rank updates", 1e-3, _PRODUCTS, _adapt("loha", "rank", "alpha")
     ),
-    "lokr": Method("LoKr of rank {rank}", "Kronecker products", 1e-3, _LOW_RANK, _adapt("lokr", "rank", "alpha")),
+    "lokr": Method("LoKr of rank {rank}", "Kronecker products", 1e-3, _PRODUCTS, _adapt("lokr", "rank", "alpha")),
     "ia3": Method("IA3", "factors of keys, values and inner states", 1e-2, build=_ia3),
     "bitfit": Method("BitFit", "the biases", 1e-3, build=_adapt("bitfit")),
     "norms": Method("norms", "the norms", 1e-3, build=_adapt("norms")),
@@ -151,7 +151,7 @@ METHODS: dict[Name, Method] = {
         "Pfeiffer adapters of {size}",
         "bottlenecks behind feed-forward",
         1e-3,
-        {"size": 64},
+        {"size": 48},
         _insert("pfeiffer", "size"),
     ),
     "prompt": Method(
@@ -166,3 +166,6 @@ IN_PEFT = frozenset(
     {"lora", "rslora", "lora-fa", "dora", "pissa", "olora", "vera", "loha", "lokr", "ia3", "prompt", "prefix"}
 )
 """Methods whose result the layout of Hugging Face PEFT can hold."""
+
+BESIDE = frozenset({"houlsby", "pfeiffer", "prompt", "prefix"})
+"""Methods that stand beside the weights of the base and cannot be merged into them."""

@@ -60,7 +60,9 @@ class Options:
     """top: how many of the last layers learn."""
     rank: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 8; 256 for vera)")] = None
     """Low-rank methods: rank of the updates."""
-    alpha: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 16)")] = None
+    alpha: Annotated[
+        float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 16; 8 for loha, lokr)")
+    ] = None
     """Most low-rank methods: the updates are scaled by alpha / rank."""
     dropout: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0)")] = None
     """Most low-rank methods: dropout rate on the input of the updates."""
@@ -103,7 +105,9 @@ class Options:
     ] = None
     """Tokens a row may have; longer rows are cut, and counted. spans: longer contexts become several windows; lm:
     the length of the rows that documents are packed into."""
-    max_target_length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
+    max_target_length: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64; 48 for pfeiffer)")
+    ] = None
     """seq2seq: tokens a target may have, and a generated text."""
     generate_rows: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 100)")] = None
     """seq2seq: evaluation rows whose texts are generated for ROUGE; 0 generates none."""

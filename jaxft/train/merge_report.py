@@ -13,11 +13,14 @@ from jaxft.errors import InputError
 from jaxft.train.evaluate import predict
 from jaxft.trees import is_array, leaf_paths, map_with_path
 from jaxft.types import Batch, Outputs, Params
-from jaxft.weights import int8, materialise, materialise_all
+from jaxft.weights import LowRank, Scaled, int8, is_structured, lift, materialise
 
 
 class WeightChange(NamedTuple):
-    """How far a weight moved: ‖ΔW‖ / ‖W‖ in the Frobenius norm; infinite where the base has none or it is zero."""
+    """How far a weight moved: ‖ΔW‖ / ‖W‖ in the Frobenius norm; infinite where the base has none or it is zero.
+
+    Of a quantised base W is the rounded weight.
+    """
 
     path: str
     relative: float
@@ -82,24 +85,41 @@ def merge_report(
     sample = list(batches)
     if not sample:
         raise InputError("to compare logits expects at least one batch, but there is none")
-    merged = materialise_all(adapted)
+    merged = jax.tree.map(_whole, adapted, is_leaf=is_structured)
     before = predict(model_apply, adapted, sample)
+    scale = float(np.abs(before[np.isfinite(before)]).max(initial=0.0))
     logits = []
     for stored, store in _STORES.items():
         after = predict(model_apply, map_with_path(store, merged), sample)
         changed = before.argmax(-1) != after.argmax(-1)
-        largest, scale = float(np.abs(after - before).max()), float(np.abs(before).max())
-        logits.append(LogitChange(stored, largest, scale, int(changed.sum()), changed.size))
-    return MergeReport(tuple(sorted(_changes(base, merged), key=lambda change: -change.relative)), tuple(logits))
+        logits.append(LogitChange(stored, _largest(before, after), scale, int(changed.sum()), changed.size))
+    changes = sorted(_changes(base, adapted, merged), key=lambda change: -change.relative)
+    return MergeReport(tuple(changes), tuple(logits))
 
 
-def _changes(base: Params, merged: Params) -> Iterable[WeightChange]:
-    former = leaf_paths(base, is_leaf=is_array)
+def _whole(leaf: Any) -> Any:
+    """A weight as one array in float32, whatever the type of its base."""
+    floats = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return materialise(lift(lambda w: w.astype(jnp.float32))(leaf)) if floats else leaf
+
+
+def _largest(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest difference; logits that are masked in both, infinite alike, do not differ."""
+    differ = before != after
+    return float(np.abs(after[differ] - before[differ]).max(initial=0.0))
+
+
+def _changes(base: Params, adapted: Params, merged: Params) -> Iterable[WeightChange]:
+    former, bound = leaf_paths(base, is_leaf=is_array), leaf_paths(adapted, is_leaf=is_structured)
     for path, leaf in leaf_paths(merged).items():
         if path not in former:
             yield WeightChange(path, float("inf"))
             continue
-        old = np.asarray(materialise(former[path]), np.float32)
+        under = bound[path]
+        while isinstance(under, LowRank | Scaled):
+            under = under.base
+        # A base that was rounded to a few bits is what the update stands on: its rounding is no part of the update.
+        old = np.asarray(materialise(under if is_structured(under) else former[path]), np.float32)
         moved = float(np.linalg.norm(np.asarray(leaf, np.float32) - old))
         if moved > 0:
             norm = float(np.linalg.norm(old))

@@ -13,10 +13,12 @@ from jaxft.types import Array, Mask, PyTree
 
 
 def decayed(tree: PyTree) -> Mask:
-    """A mask of the leaves that weight decay applies to: all but biases and the scales of normalisation layers.
+    """A mask of the leaves that weight decay applies to: all but biases and what scales.
 
-    A leaf is left out when its last key is "bias" or "scale", or when a word on its path ends in "norm" or is "ln", as
-    in "layernorm", "LayerNorm_0" or "ln_f".
+    A leaf is left out when its last key is "bias" or "scale", or "l" or "m", as the factors of IA3 and the lengths of
+    DoRA are called, which do not start at zero; and when a word on its path ends in "norm" or is "ln", as in
+    "layernorm", "LayerNorm_0" or "ln_f". The factors of PiSSA and OLoRA hold a part of the base and do decay: take a
+    weight decay of zero where that matters.
 
     Example:
         >>> decayed({"query": {"kernel": 0, "bias": 0}, "norm": {"scale": 0}})
@@ -26,7 +28,7 @@ def decayed(tree: PyTree) -> Mask:
     def decays(path: str, leaf: object) -> bool:
         words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", path)
         normalises = any(word == "ln" or word.endswith("norm") for word in map(str.lower, words))
-        return path.split("/")[-1] not in ("bias", "scale") and not normalises
+        return path.split("/")[-1] not in ("bias", "scale", "l", "m") and not normalises
 
     return map_with_path(decays, tree)
 

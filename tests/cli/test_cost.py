@@ -66,7 +66,9 @@ def test_the_table_says_what_does_not_fit(jaxft, base):
         (("--batch-size", 0), "--batch-size must be at least 1"),
         (("--fsdp", 2), "--fsdp splits arrays over the devices of --topology"),
         (("--topology", "v5e"), "a version and a shape such as v5e:4x4"),
-        (("--method", "full", "--quantise", "nf4", "--task", "lm"), "bert models are loaded for"),
+        (("--task", "lm"), "bert models are loaded for"),
+        (("--method", "full", "--quantise", "nf4"), "--quantise needs a method that leaves the weights as they are"),
+        (("--method", "ia3", "--rank", 4), "--rank belongs to --method lora"),
         (("--method", "head", "--max-length", 100), "100"),
     ],
 )

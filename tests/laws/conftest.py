@@ -44,7 +44,7 @@ class _Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told = dict(report.user_properties)
-        if (report.when != "call" and not (report.when == "setup" and report.skipped)) or "law" not in told:
+        if "law" not in told or not (report.when == "call" or report.failed or report.skipped):
             return
         said = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.outcome
         self.outcomes[str(told["method"]), str(told["law"])].add(said)
