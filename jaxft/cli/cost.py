@@ -43,7 +43,7 @@ def cost(
     topology: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: this machine)")] = None,
     fsdp: int = 1,
     memory: Annotated[
-        float | None, tyro.conf.arg(metavar="GIB", help_behavior_hint="(default: what the device has)")
+        float | None, tyro.conf.arg(metavar="GIB", help_behavior_hint="(default: a TPU's; half of this machine's)")
     ] = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -179,7 +179,7 @@ def _print(rows: Mapping[str, tuple[str, Cost]], limit: int | None, where: str) 
         )
         for title, found in rows.values()
     ]
-    room = "" if limit is None else f", which has {limit / 2**30:,.1f} GiB"
+    room = "" if limit is None else f", of which {limit / 2**30:,.1f} GiB are counted on"
     print_table(_HEADER, lines, caption=f"a step, in MiB {where}{room}")
 
 

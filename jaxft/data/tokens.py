@@ -36,7 +36,8 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         labels: ``[rows]`` ids or floats (see `vocabulary` and `float_labels`); None makes an unlabelled dataset.
 
     Raises:
-        InputError: a row has no token, the length leaves room for special tokens only, or the labels are not one a row.
+        InputError: texts are given bare, a row has no token, the length leaves room for special tokens only, or the
+            labels are not one a row.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -50,6 +51,8 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         (2, 1, [2, 2])
     """
     check_tokenizer(tokenizer)
+    if isinstance(table, str | list | tuple):
+        raise InputError("tokenise expects a table with a column text; make one with Table.of({'text': [...]})")
     texts = table["text"]
     check_texts(table)
     pairs = table.get("text_pair")

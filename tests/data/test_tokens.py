@@ -210,3 +210,9 @@ def test_a_model_that_came_without_a_tokenizer_is_named():
     ):
         with pytest.raises(InputError, match=r"got None: .* put a tokenizer\.json beside its config\.json"):
             prepare()
+
+
+@pytest.mark.parametrize("texts", [["a good film"], ("bad",), "bad"])
+def test_texts_without_a_table_are_refused(tokenizer, texts):
+    with pytest.raises(InputError, match=r"expects a table.*Table\.of"):
+        tokenise(tokenizer, texts, max_length=8)
