@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from jaxft.trees import leaf_paths, map_with_path, select
-from jaxft.types import Choice, Delta, Mask
+from jaxft.types import Choice, Delta, Mask, PyTree
 
 
-def delta_names(delta: Delta) -> dict[str, str]:
+def delta_names(delta: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, str]:
     """The name of every leaf of a delta by its path: the path without the indices of the links of chains.
 
-    The delta of a chain is a tuple, so that a tuple at its top counts as links.
+    The delta of a chain is a tuple, so that a tuple at its top counts as links. So is what a chain keeps beside the
+    frozen params.
+
+    Args:
+        delta: or what an adaptation keeps.
+        is_leaf: stops the descent where it is true, as in ``jax.tree.leaves``.
 
     Example:
         >>> delta_names(({"query": {"a": 1, "b": 2}}, {"head": 3}))
         {'0/query/a': 'query/a', '0/query/b': 'query/b', '1/head': 'head'}
     """
     if type(delta) is not tuple:
-        return {path: path for path in leaf_paths(delta)}
+        return {path: path for path in leaf_paths(delta, is_leaf)}
     return {
         f"{index}/{path}" if path else str(index): name
         for index, link in enumerate(delta)
-        for path, name in delta_names(link).items()
+        for path, name in delta_names(link, is_leaf).items()
     }
 
 

@@ -81,6 +81,31 @@ def release(frozen: Frozen, delta: Delta) -> tuple[Frozen, Delta]:
     return _whole(frozen, delta, copy=True)
 
 
+def release_links(frozen: Frozen, delta: Delta) -> tuple[Frozen, Delta]:
+    """As ``release``, and what narrowed links of a chain hold too: all that an adaptation ever learned.
+
+    Example:
+        >>> import jaxft as ft
+        >>> params = {"body": jnp.ones(3), "head": jnp.ones(2), "rest": jnp.ones(1)}
+        >>> adaptation = ft.chain(narrow(ft.tune("{body,head}"), "head"), ft.tune("rest"))
+        >>> frozen, delta = release_links(*adaptation.init(jax.random.key(0), params))
+        >>> jax.tree.map(jnp.shape, delta[0])
+        {'body': (3,), 'head': (2,), 'rest': None}
+    """
+    params, extra = open_kept(frozen)
+    extra, delta = _released(extra, delta)
+    return Kept(params, extra) if jax.tree.leaves(extra) else params, delta
+
+
+def _released(extra: PyTree, delta: Delta) -> tuple[PyTree, Delta]:
+    if isinstance(extra, Held):
+        return _released(extra.extra, join(delta, extra.delta))
+    if type(extra) is not tuple or type(delta) is not tuple or not extra:
+        return extra, delta
+    links = [_released(*link) for link in zip(extra, delta, strict=True)]
+    return tuple(link for link, _ in links), tuple(link for _, link in links)
+
+
 def _whole(frozen: Frozen, delta: Delta, *, copy: bool = False) -> tuple[Frozen, Delta]:
     params, extra = open_kept(frozen)
     if not isinstance(extra, Held):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxft.adapt.kept import open_kept
+from jaxft.adapt.names import delta_names
 from jaxft.adapt.residual import Taken
 from jaxft.errors import InputError
 from jaxft.train.peft_sites import ADVICE
@@ -54,8 +55,9 @@ def what_learned(adaptation: Adaptation, frozen: Frozen, delta: Delta) -> Learne
             learned.added[path] = leaf
         else:
             learned.bound[path] = _whole_again(leaf, taken[path]) if path in taken else leaf
-    for name, array in leaf_paths(delta).items():
-        _place(name, array, learned)
+    names = delta_names(delta)
+    for path, array in leaf_paths(delta).items():
+        _place(path, names[path], array, learned)
     return learned
 
 
@@ -63,37 +65,39 @@ def _is_added(path: str) -> bool:
     return any(key in SLOTS for key in path.split("/")[:-1]) or path.endswith("embeddings/prompt")
 
 
-def _place(name: str, array: Array, learned: Learned) -> None:
-    rest = name
-    while True:
-        owner = rest
-        while owner and owner not in learned.bound:
-            owner = owner.rpartition("/")[0]
-        if _is_added(rest):
-            return
-        if owner and is_structured(learned.bound[owner]) == (owner != rest):
-            break
-        head, _, rest = rest.partition("/")
-        if not head.isdigit() or not rest:  # the index of a link of a chain
-            raise InputError(f"the adaptation learned {name!r}, which is neither a weight nor a part of one: {ADVICE}")
-    if owner == rest:
+def _place(path: str, name: str, array: Array, learned: Learned) -> None:
+    if _is_added(name):
+        return
+    # Params that are a tuple at their top have lost their own index with those of the links.
+    while not (owner := _owner(name, learned.bound)) and name != path:
+        name = path[path[: -len(name) - 1].rfind("/") + 1 :]
+    if not owner:
+        raise InputError(f"the adaptation learned {name!r}, which is neither a weight nor a part of one: {ADVICE}")
+    if owner == name:
         learned.whole.add(owner)
         return
-    part, parts = rest.removeprefix(f"{owner}/"), learned.parts.setdefault(owner, {})
+    part, parts = name.removeprefix(f"{owner}/"), learned.parts.setdefault(owner, {})
     if part in parts:
         raise InputError(f"several links of the chain learned {part!r} of {owner!r}: {ADVICE}")
     parts[part] = array
 
 
+def _owner(name: str, bound: Mapping[str, Any]) -> str:
+    """The path of the weight of that name, or which it is a part of; empty when there is none."""
+    owner = name
+    while owner and owner not in bound:
+        owner = owner.rpartition("/")[0]
+    return owner if owner and is_structured(bound[owner]) == (owner != name) else ""
+
+
 def _taken(extra: Any) -> dict[str, Taken]:
-    """What residual methods took out of weights; behind the index of its link in a chain."""
-    found = leaf_paths(extra, is_leaf=lambda node: isinstance(node, Taken))
-    return {_without_indices(path): node for path, node in found.items() if isinstance(node, Taken)}
+    """What residual methods took out of weights, by their paths in the params."""
 
+    def is_taken(node: Any) -> bool:
+        return isinstance(node, Taken)
 
-def _without_indices(path: str) -> str:
-    head, _, rest = path.partition("/")
-    return _without_indices(rest) if head.isdigit() else path
+    names = delta_names(extra, is_taken)
+    return {names[path]: node for path, node in leaf_paths(extra, is_taken).items() if is_taken(node)}
 
 
 def _whole_again(leaf: LowRank, taken: Taken) -> LowRank:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxft.adapt.narrow import release_links
 from jaxft.errors import InputError
 from jaxft.models.config import ImageConfig, ModelConfig
 from jaxft.models.families import has_class
@@ -69,7 +70,8 @@ def save_adapter(
 
     Args:
         directory: a new or empty directory.
-        adaptation: of one of the methods above, alone or in a chain with others that train arrays whole.
+        adaptation: of one of the methods above, alone or in a chain with others that train arrays whole;
+            narrowed ones are written with what they hold.
         frozen: as returned by ``adaptation.init``, or ``frozen.model`` of a step.
         delta: the trained arrays.
         config: ``Model.config`` of a model from ``load_model``, for the names of Hugging Face. None for params of
@@ -101,6 +103,7 @@ def save_adapter(
         Lester et al., "The Power of Scale for Parameter-Efficient Prompt Tuning", 2021.
         Li and Liang, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", 2021.
     """
+    frozen, delta = release_links(frozen, delta)  # what a narrowed adaptation holds has learned too
     learned = what_learned(adaptation, frozen, delta)
     kind = kinds(learned)
     shapes = {path: tuple(leaf.shape) for path, leaf in learned.bound.items()}

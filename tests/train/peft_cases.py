@@ -100,7 +100,7 @@ CASES = {
     "prefix_reparametrised": Case("gpt2_lm", LM, lambda: ft.prefix(length=2, reparametrise=5)),
     "pissa": Case("llama_lm", LM, lambda: ft.pissa(ATTENTION, rank=3)),
     "olora": Case("llama_lm", LM, lambda: ft.olora("**/up/kernel", rank=2)),
-    "lora_fa": Case("llama_lm", LM, lambda: ft.lora_fa(ATTENTION, rank=2, alpha=2.0)),
+    "lora_fa": Case("llama_lm", LM, lambda: ft.lora_fa(ATTENTION, rank=2, alpha=1.0)),
     "vera": Case("llama_lm", LM, lambda: ft.vera(ATTENTION, rank=3)),
     "loha": Case("llama_lm", LM, lambda: ft.loha(ATTENTION, rank=2, alpha=1.0)),
     "lokr": Case("llama_lm", LM, lambda: ft.lokr(DOWN, rank=1, alpha=0.5)),

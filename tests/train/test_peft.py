@@ -110,7 +110,7 @@ def test_our_adapter_gives_the_outputs_that_peft_read_from_it(name, tmp_path):
     if name not in ("pissa", "olora"):  # decompositions are no more exact than their condition
         for key, value in stored.items():
             np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-6)
-    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 1.2e-5
+    assert difference(ROOM / f"ours_{name}", model, adaptation.bind(frozen, delta)) < 1e-5
     assert effect(ROOM / f"ours_{name}") > 0.05
 
 
