@@ -17,7 +17,9 @@ from jaxft.trees import map_with_path
 from jaxft.types import Array, PyTree
 
 _NUMBERED = re.compile(r"(?:^|/)(?:layer|block|stage|h)s?[_/](\d+)(?=/|$)")
-_LOWEST = re.compile(r"embed|position|relative|patch|stem")
+_LOWEST = re.compile(r"(?:embed|embeds|embeddings?|positions?|positional|relative|patch|patches|stem)")
+_NEW = {"prefix", "prompt"}
+"""Keys of what `prefix` and `prompt` add, which has no pretrained value wherever it lies."""
 
 Rate = float | Array
 
@@ -72,8 +74,9 @@ def layerwise_rates(
     η_{l−1} = η_l / decay,  η of the head is the optimizer's
 
     The layer is read from the path: a key such as ``layer_3``, ``block_3`` or ``layers/3``. Embeddings (and patches,
-    positions, a stem) lie one below the lowest layer; everything else that has no number, such as the head, a pooler or
-    a final norm, lies one above the highest. A decoder lies over its encoder, a stage's layers over those of the stage
+    positions, a stem: a key with such a word, as in ``patch_embed``) lie one below the lowest layer; everything else
+    that has no number, such as the head, a pooler or a final norm, lies one above the highest, and so do the new
+    vectors of `prompt` and `prefix`. A decoder lies over its encoder, a stage's layers over those of the stage
     before. What an objective learns keeps its rate. See `discriminative_rates` for what a rate means; `rank_budget`
     goes outermost here too.
 
@@ -146,10 +149,12 @@ def layer_depths(names: list[str], layers: int | None = None) -> dict[str, int]:
 
 def _place(name: str) -> tuple[int, tuple[int, ...]] | None:
     """The stack of a path, 0 an encoder's, 1 a decoder's, 2 neither's, and its numbers; None for what lies lowest."""
-    numbers = tuple(map(int, _NUMBERED.findall(name)))
-    if not numbers and _LOWEST.search(name):
-        return None
     keys = name.split("/")
+    if _NEW.intersection(keys):
+        return 2, ()
+    numbers = tuple(map(int, _NUMBERED.findall(name)))
+    if not numbers and any(_LOWEST.fullmatch(word) for key in keys for word in key.split("_")):
+        return None
     return 0 if "encoder" in keys else 1 if "decoder" in keys else 2, numbers
 
 

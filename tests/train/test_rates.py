@@ -166,3 +166,14 @@ def test_a_rank_budget_goes_outermost(wrap: Any):
         tree = optax.apply_updates(tree, updates)
     left = [leaf for path, leaf in ft.leaf_paths(tree).items() if path.endswith("lambda")]
     assert sum(int(jnp.count_nonzero(leaf)) for leaf in left) == 3  # of six, one for each of three matrices
+
+
+def test_embeddings_are_known_by_whole_words():
+    lowest = ["embeddings/word/embedding", "wte/embedding", "embed_tokens/w", "patch_embed/kernel", "stem/conv/kernel"]
+    lowest += ["encoder/relative_bias", "positions_embed/w"]
+    highest = ["head/system/kernel", "embedded/w", "dispatch/w", "preposition/w"]
+    highest += ["embeddings/prompt", "encoder/layer_0/attention/prefix/key", "encoder/layer_1/attention/prefix/value"]
+    depths = layer_depths([*lowest, *highest, "encoder/layer_0/w", "encoder/layer_1/w"])
+    assert {name: depths[name] for name in lowest} == dict.fromkeys(lowest, 3)
+    assert {name: depths[name] for name in highest} == dict.fromkeys(highest, 0)
+    assert depths["encoder/layer_0/w"] == 2
