@@ -119,6 +119,18 @@ class Objective(NamedTuple):
     apply: Callable[[Frozen, Weights, Memory, Context], tuple[Array, tuple[Memory, Metrics]]]
 
 
+class Start(NamedTuple):
+    """In what an objective froze: arrays that learn, as they were before they learnt.
+
+    Where a run lets only some arrays learn at first, `repartition` adds those that begin, as they are then.
+
+    Attributes:
+        values: by their paths in the delta.
+    """
+
+    values: dict[str, Array]
+
+
 class StepFrozen(NamedTuple):
     """What a step reads and never changes: the model's frozen arrays and the objective's."""
 

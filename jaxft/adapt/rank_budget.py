@@ -78,8 +78,11 @@ def rank_budget(
     spent for the last time, and what is zero then stays zero. b₀ is the sum of all ranks and b_T the average ``rank``
     times the number of matrices. Only the values of Λ change, no shape does: all updates are one program.
 
-    It wraps the whole optimizer because the importance needs the gradient and not the update; gradients are averaged
-    over steps outside of it, by ``optax.MultiSteps``.
+    It goes outermost, around the whole optimizer: the importance needs the gradient and not the update, and an entry
+    becomes zero by the update −w, which nothing may change afterwards. The wrappers of rates such as `layerwise_rates`
+    refuse to stand outside of it; a transformation of optax behind it in a chain, such as
+    ``optax.scale_by_schedule``, cannot be seen and would break the budget in silence: put schedules inside. Only
+    averages of gradients over steps go outside, by ``optax.MultiSteps``.
 
     Args:
         optimizer: that updates the parameters, such as ``adamw(1e-3)``.
@@ -157,14 +160,15 @@ def _check(**numbers: int) -> None:
 
 def _ends(params: PyTree, rank: int) -> tuple[int, int]:
     """b₀ and b_T: all ranks there are, and the average rank times the matrices."""
-    values = [parts["lambda"] for parts in nodes(params, TRIPLETS).values()]
+    values = [parts["lambda"] for parts in nodes(params, TRIPLETS).values() if _is_triplet(parts)]
     if not values:
         raise InputError("rank_budget expects an adaptation with jaxft.adalora, but no weight learns P, Λ and Q")
     return sum(v.size for v in values), rank * sum(v.size // v.shape[-1] for v in values)
 
 
 def _is_triplet(tree: Any) -> bool:
-    return is_node(tree, TRIPLETS)
+    """Whether a tree has P, Λ and Q; under `narrow` a weight may lack those that do not learn for now."""
+    return is_node(tree, TRIPLETS) and len(jax.tree.leaves(tree)) == len(TRIPLETS)
 
 
 def _each(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxft.adapt.kept import open_kept
+from jaxft.adapt.narrow import Held
 from jaxft.trees import Row, Summary, leaf_paths
 from jaxft.types import Adaptation, Delta, Params, PyTree
 from jaxft.weights import LowRank, Scaled, is_structured
@@ -64,19 +65,32 @@ def summary(adaptation: Adaptation, params: Params, optimizer: Any = None) -> Su
             slots_of = sum(_bytes(slot) for slot_name, slot in slot_leaves if slot_name == full)
             size = math.prod(part.shape)
             rows.append(Row(name, tuple(part.shape), "trained beside", 0, size, _bytes(part), slots_of))
-    return Summary(_with_kept(rows, kept, params))
+    whole = {path for path, leaf in leaf_paths(bound, is_leaf=is_structured).items() if not is_structured(leaf)}
+    return Summary(_with_kept(rows, kept, params, whole))
 
 
-def _with_kept(rows: list[Row], kept: PyTree, params: Params) -> list[Row]:
+def _with_kept(rows: list[Row], kept: PyTree, params: Params, whole: set[str]) -> list[Row]:
     """The rows, with what is kept frozen beside a weight in its bytes, and behind them what is kept for several."""
-    for _, tree in _links(kept, params):
+    for held, tree in _kept_trees(kept, params):
         for name, leaf in leaf_paths(tree).items():
+            if held and name in whole:
+                continue  # it is the leaf itself, whose bytes its row has
             owner = next((i for i, row in enumerate(rows) if f"{name}/".startswith(f"{row.path}/")), None)
             if owner is None:
                 rows = [*rows, Row(name, tuple(leaf.shape), "frozen beside", 0, 0, _bytes(leaf), 0)]
             else:
                 rows[owner] = rows[owner]._replace(bytes=rows[owner].bytes + _bytes(leaf))
     return rows
+
+
+def _kept_trees(kept: PyTree, params: Params) -> Iterator[tuple[bool, PyTree]]:
+    """Trees laid out as the params, of every link of a chain, and whether they are what a narrowed adaptation holds."""
+    for _, tree in _links(kept, params):
+        if isinstance(tree, Held):
+            yield from _kept_trees(tree.extra, params)
+            yield from ((True, held) for _, held in _links(tree.delta, params))
+        else:
+            yield False, tree
 
 
 def _links(delta: Delta, params: Params, prefix: str = "") -> Iterator[tuple[str, PyTree]]:

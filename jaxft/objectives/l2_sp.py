@@ -11,7 +11,7 @@ from jax.tree_util import SequenceKey
 
 from jaxft.trees import leaf_paths, select
 from jaxft.trees.paths import path_string
-from jaxft.types import Array, Choice, Context, Delta, Key, Memory, Metrics, Objective, PyTree
+from jaxft.types import Array, Choice, Context, Delta, Key, Memory, Metrics, Objective, PyTree, Start
 
 
 def half_squared_distance(w: PyTree, start: PyTree | None = None) -> Array:
@@ -40,6 +40,7 @@ def l2_sp(*, alpha: float | Array = 0.1, beta: float | Array = 0.01, head: Choic
 
     It looks at the delta alone: w0 is the delta that training starts from, which under `tune` and `full` are the
     pretrained weights themselves; under `lora` the factors stay near theirs, as no pretrained weight stands for them.
+    Where the arrays begin to learn in phases, each has its w0 from when it begins; until then it is there anyway.
     The authors leave biases and norms out of both sums: leave them out of the adaptation for the same.
 
     Args:
@@ -63,16 +64,17 @@ def l2_sp(*, alpha: float | Array = 0.1, beta: float | Array = 0.01, head: Choic
         Li, Grandvalet and Davoine, "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", 2018.
     """
 
-    def init(key: Key, context: Context) -> tuple[PyTree, tuple[()], tuple[()]]:
+    def init(key: Key, context: Context) -> tuple[Start, tuple[()], tuple[()]]:
         del key
         start, _ = _pretrained_and_head(context.delta, head)
         # A copy: the arrays of the delta itself may be donated with the state.
-        return jax.tree.map(jnp.copy, start), (), ()
+        return Start(jax.tree.map(jnp.copy, start)), (), ()
 
-    def apply(start: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+    def apply(start: Start, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         pretrained, new = _pretrained_and_head(context.delta, head)
-        distance, norm = half_squared_distance(pretrained, start), half_squared_distance(new)
+        near = {path: start.values[path] for path in pretrained}
+        distance, norm = half_squared_distance(pretrained, near), half_squared_distance(new)
         return alpha * distance + beta * norm, (memory, {"distance": distance, "head": norm})
 
     return Objective(init, apply)

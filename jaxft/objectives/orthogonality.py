@@ -35,11 +35,11 @@ def orthogonality() -> Objective:
     R = Σ_k ‖P_kᵀP_k − I‖²_F + ‖Q_kQ_kᵀ − I‖²_F
 
     A term for ``combine`` beside a task, with the γ of the paper as its weight, 0.1 to 0.5. It reads nothing but the
-    delta. Public code of the method takes the mean over the matrices of norms that are not squared; this is the sum of
+    delta: weights whose parts do not learn for now, as under `narrow`, are left out of the sum. Public code of the method takes the mean over the matrices of norms that are not squared; this is the sum of
     squares that the paper defines.
 
     Raises:
-        InputError: no weight in the delta has parts P, Λ and Q.
+        InputError: no weight in the delta has parts P, Λ and Q, or some parts of one learn without the others.
 
     Example:
         >>> from jaxft.objectives import combine, cross_entropy
@@ -51,14 +51,24 @@ def orthogonality() -> Objective:
 
     def init(key: Key, context: Context) -> tuple[Any, Any, Any]:
         del key
-        if not nodes(context.delta, TRIPLETS):
+        found = nodes(context.delta, TRIPLETS)
+        if not found:
             raise InputError("orthogonality expects an adaptation with jaxft.adalora, but no weight learns P, Λ and Q")
+        for path, parts in found.items():
+            if 0 < len(jax.tree.leaves(parts)) < len(TRIPLETS):
+                some = sorted(name for name, part in parts.items() if part is not None)
+                raise InputError(
+                    f"orthogonality expects P, Λ and Q of a weight to learn together, but of {path!r} only {some} do; "
+                    "select all its parts or none"
+                )
         return (), (), ()
 
     def apply(frozen: Any, weights: Any, memory: Any, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del frozen, weights
         total = jnp.zeros(())
         for parts in nodes(context.delta, TRIPLETS).values():
+            if parts["lambda"] is None:
+                continue
             *stack, rank = parts["lambda"].shape
             p, q = parts["p"].reshape(*stack, -1, rank), parts["q"].reshape(*stack, rank, -1)
             total += gram_distance(p) + gram_distance(jnp.swapaxes(q, -1, -2))

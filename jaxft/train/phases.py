@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxft.adapt.narrow import hold, release
 from jaxft.train.unfreezing import check_groups, gradual_unfreezing
 from jaxft.trees import Selection, as_selector, everything, leaf_paths, map_with_path, select
-from jaxft.types import Choice, Mask, Params, Selector, StepFrozen, TrainState
+from jaxft.types import Choice, Delta, Frozen, Mask, Params, Selector, Start, StepFrozen, TrainState
 
 
 class Phase(NamedTuple):
@@ -38,7 +39,8 @@ def unfreezing_phases(
     Every phase has a step of its own, made from the narrowed adaptation; `repartition` takes the state from one to the
     next. After the last phase has begun, frozen and delta are those of the adaptation itself. The numbers equal those
     of the one program but for the metric ``grad_norm``, which there counts the gradient of what waits, and for an
-    objective that looks at the delta, which here sees only what learns.
+    objective that looks at the delta, which here sees only what learns: `orthogonality` sums over that alone. `l2_sp`
+    gives the same numbers, provided that its head learns from the beginning: what waits has not moved.
 
     Args:
         optimizer: any optax transformation.
@@ -104,7 +106,8 @@ def repartition(frozen: StepFrozen, state: TrainState, phase: Phase) -> tuple[St
     """Moves arrays between what learns and what is held, for the step of another phase.
 
     Trained values, slots of arrays that go on learning, weights, memory, statistics and key are carried over; arrays
-    that begin to learn get fresh slots. A pure function: under ``jax.jit`` or not.
+    that begin to learn get fresh slots. What the objective keeps is carried over as it is, but for a
+    `jaxft.types.Start`, which gains the arrays that begin. A pure function: under ``jax.jit`` or not.
 
     Args:
         frozen: of the step so far, whose adaptation may be narrowed.
@@ -135,7 +138,21 @@ def repartition(frozen: StepFrozen, state: TrainState, phase: Phase) -> tuple[St
         return old if old is not None and (old.shape, old.dtype) == (fresh.shape, fresh.dtype) else fresh
 
     new = state._replace(delta=delta, opt_state=map_with_path(carried, opt_state))
-    return frozen._replace(model=model), new
+    return StepFrozen(model, _with_starts(frozen.objective, state.delta, delta)), new
+
+
+def _with_starts(objective: Frozen, before: Delta, after: Delta) -> Frozen:
+    """What an objective froze, with where the arrays start that learn after but not before."""
+    learnt = leaf_paths(before)
+    begin = {path: leaf for path, leaf in leaf_paths(after).items() if path not in learnt}
+
+    def extended(part: Frozen) -> Frozen:
+        if not isinstance(part, Start):
+            return part
+        # What stopped and goes on keeps its first start. A copy: the delta may be donated with the state.
+        return Start({**jax.tree.map(jnp.copy, begin), **part.values})
+
+    return jax.tree.map(extended, objective, is_leaf=lambda part: isinstance(part, Start))
 
 
 def _union(choices: Sequence[Choice]) -> Selection:

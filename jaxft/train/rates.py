@@ -6,16 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
 
 from jaxft.adapt.options import check_patterns, for_path
+from jaxft.adapt.rank_budget import RankBudgetState
 from jaxft.errors import InputError
 from jaxft.train.learned import WEIGHTS, learned_names
 from jaxft.trees import map_with_path
 from jaxft.types import Array, PyTree
 
 _NUMBERED = re.compile(r"(?:^|/)(?:layer|block|stage|h)s?[_/](\d+)(?=/|$)")
-_LOWEST = re.compile(r"embed|position|relative|patch|stem")
+_LOWEST = re.compile(r"(?:embed|embeds|embeddings?|positions?|positional|relative|patch|patches|stem)")
+_NEW = {"prefix", "prompt"}
+"""Keys of what `prefix` and `prompt` add, which has no pretrained value wherever it lies."""
 
 Rate = float | Array
 
@@ -29,7 +33,7 @@ def discriminative_rates(
 
     The updates are multiplied, decoupled weight decay among them: the same as an optimizer of another learning rate for
     each group, as long as the update is proportional to the rate (SGD, Adam, AdamW and their like). Clip inside the
-    optimizer or before it.
+    optimizer or before it. `rank_budget` sets values by its updates and so goes outermost, around this.
 
     Args:
         optimizer: with the rate that is multiplied.
@@ -37,7 +41,8 @@ def discriminative_rates(
             ``"**/kernel/b"``. What an objective learns is at ``weights/…`` and keeps its rate unless a glob begins so.
 
     Raises:
-        InputError: at ``init``, when a glob matches nothing that learns, or an array that learns matches none.
+        InputError: at ``init``, when a glob matches nothing that learns, an array that learns matches none, or the
+            optimizer has a `rank_budget` in it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,9 +74,11 @@ def layerwise_rates(
     η_{l−1} = η_l / decay,  η of the head is the optimizer's
 
     The layer is read from the path: a key such as ``layer_3``, ``block_3`` or ``layers/3``. Embeddings (and patches,
-    positions, a stem) lie one below the lowest layer; everything else that has no number, such as the head, a pooler or
-    a final norm, lies one above the highest. A decoder lies over its encoder, a stage's layers over those of the stage
-    before. What an objective learns keeps its rate. See `discriminative_rates` for what a rate means.
+    positions, a stem: a key with such a word, as in ``patch_embed``) lie one below the lowest layer; everything else
+    that has no number, such as the head, a pooler or a final norm, lies one above the highest, and so do the new
+    vectors of `prompt` and `prefix`. A decoder lies over its encoder, a stage's layers over those of the stage
+    before. What an objective learns keeps its rate. See `discriminative_rates` for what a rate means; `rank_budget`
+    goes outermost here too.
 
     Args:
         optimizer: with the rate of the head.
@@ -81,7 +88,8 @@ def layerwise_rates(
 
     Raises:
         InputError: at ``init``, when no path has a numbered layer and ``layers`` is not given, or a path has a number
-            beyond it, or the model has more than one stack of numbers and ``layers`` is given.
+            beyond it, or the model has more than one stack of numbers and ``layers`` is given, or the optimizer has a
+            `rank_budget` in it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -141,10 +149,12 @@ def layer_depths(names: list[str], layers: int | None = None) -> dict[str, int]:
 
 def _place(name: str) -> tuple[int, tuple[int, ...]] | None:
     """The stack of a path, 0 an encoder's, 1 a decoder's, 2 neither's, and its numbers; None for what lies lowest."""
-    numbers = tuple(map(int, _NUMBERED.findall(name)))
-    if not numbers and _LOWEST.search(name):
-        return None
     keys = name.split("/")
+    if _NEW.intersection(keys):
+        return 2, ()
+    numbers = tuple(map(int, _NUMBERED.findall(name)))
+    if not numbers and any(_LOWEST.fullmatch(word) for key in keys for word in key.split("_")):
+        return None
     return 0 if "encoder" in keys else 1 if "decoder" in keys else 2, numbers
 
 
@@ -195,7 +205,13 @@ def _scaled(
 
     def init(learned: PyTree) -> Any:
         factors(learned_names(learned))
-        return inner.init(learned)
+        state = inner.init(learned)
+        if any(map(_is_budget, jax.tree.leaves(state, is_leaf=_is_budget))):
+            raise InputError(
+                "a wrapper of rates multiplies the updates by which rank_budget sets entries to zero, so that they "
+                "would not become zero; put rank_budget outermost, as in rank_budget(layerwise_rates(adamw(1e-3)), …)"
+            )
+        return state
 
     def update(updates: PyTree, state: Any, learned: PyTree = None, **extra: Any) -> tuple[PyTree, Any]:
         rates = factors(learned_names(updates))
@@ -203,3 +219,7 @@ def _scaled(
         return map_with_path(lambda path, update: (rates[path] * update).astype(update.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_budget(state: Any) -> bool:
+    return isinstance(state, RankBudgetState)

@@ -160,3 +160,16 @@ def test_it_needs_triplets_and_parameters() -> None:
     tree = learned()
     with pytest.raises(ft.InputError, match="needs the parameters"):
         optimizer.update(tree, optimizer.init(tree))
+
+
+def test_weights_that_do_not_learn_for_now_have_no_budget() -> None:
+    optimizer = ft.rank_budget(optax.sgd(0.1), **{**PHASES, "steps": 3, "warmup": 0, "final": 1, "interval": 1})
+    _, delta = ft.narrow(ADAPTATION, "first/**").init(KEY, PARAMS)
+    tree = {"delta": delta}
+    state = optimizer.init(tree)
+    for t in range(2):
+        updates, state = optimizer.update(gradient(tree, t), state, tree)
+        tree = optax.apply_updates(tree, updates)
+    assert np.count_nonzero(tree["delta"][0]["first"]["lambda"]) == 1  # 1 + 3 (1 − 1/2)³, rounded
+    with pytest.raises(ft.InputError, match="no weight learns P, Λ and Q"):
+        optimizer.init({"delta": ft.narrow(ADAPTATION, "head").init(KEY, PARAMS)[1]})

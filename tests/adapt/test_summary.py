@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 import jaxft as ft
 
@@ -49,3 +50,26 @@ def test_a_parameter_called_delta() -> None:
     params = {"delta": {"w": jnp.ones(2)}, "w": jnp.ones(3)}
     rows = ft.summary(ft.full(), params, optax.adam(0.1)).rows
     assert [(row.path, row.optimizer_bytes) for row in rows] == [("delta/w", 16), ("w", 24)]
+
+
+@pytest.mark.parametrize(
+    "adaptation",
+    [
+        ft.full(),
+        ft.chain(ft.lora("**/query/kernel", rank=4), ft.tune("head/**")),
+        ft.chain(ft.dora("**/query/kernel", rank=4), ft.chain(ft.tune("head/**"))),
+        ft.chain(ft.vera("**/query/kernel", rank=4), ft.tune("head/**")),
+        ft.chain(ft.quantise("**/query/kernel"), ft.lora_fa("**/query/kernel", rank=4), ft.tune("head/**")),
+    ],
+    ids=["full", "lora", "dora", "vera", "lora_fa"],
+)
+def test_what_is_held_counts_once(adaptation: ft.Adaptation) -> None:
+    all_learn = ft.summary(adaptation, PARAMS)
+    for narrowed in (
+        ft.narrow(adaptation, "head/**"),
+        ft.chain(ft.narrow(adaptation, "head/**")),
+        ft.narrow(ft.narrow(adaptation, ["head/**", "**/query/**"]), "head/**"),
+    ):
+        table = ft.summary(narrowed, PARAMS)
+        assert [(row.path, row.bytes) for row in table.rows] == [(row.path, row.bytes) for row in all_learn.rows]
+        assert table.trained == 66

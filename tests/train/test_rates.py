@@ -145,3 +145,35 @@ def test_a_slanted_triangle_by_hand():
 def test_wrong_triangles_are_refused(options: dict[str, float], said: str):
     with pytest.raises(ft.InputError, match=said):
         ft.slanted_triangular(1.0, 100, **options)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: ft.layerwise_rates(inner, layers=3),
+        lambda inner: ft.discriminative_rates(optax.chain(optax.clip(1.0), inner), {"**": 0.5}),
+    ],
+)
+def test_a_rank_budget_goes_outermost(wrap: Any):
+    tree = learned(ft.adalora("encoder/*/up/kernel", rank=2))
+    phases = {"steps": 3, "warmup": 0, "final": 1, "rank": 1, "interval": 1}
+    with pytest.raises(ft.InputError, match="put rank_budget outermost"):
+        wrap(ft.rank_budget(optax.sgd(0.1), **phases)).init(tree)
+    optimizer = ft.rank_budget(wrap(optax.sgd(0.1)), **phases)
+    state = optimizer.init(tree)
+    for _ in range(3):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, tree), state, tree)
+        tree = optax.apply_updates(tree, updates)
+    left = [leaf for path, leaf in ft.leaf_paths(tree).items() if path.endswith("lambda")]
+    assert sum(int(jnp.count_nonzero(leaf)) for leaf in left) == 3  # of six, one for each of three matrices
+
+
+def test_embeddings_are_known_by_whole_words():
+    lowest = ["embeddings/word/embedding", "wte/embedding", "embed_tokens/w", "patch_embed/kernel", "stem/conv/kernel"]
+    lowest += ["encoder/relative_bias", "positions_embed/w"]
+    highest = ["head/system/kernel", "embedded/w", "dispatch/w", "preposition/w"]
+    highest += ["embeddings/prompt", "encoder/layer_0/attention/prefix/key", "encoder/layer_1/attention/prefix/value"]
+    depths = layer_depths([*lowest, *highest, "encoder/layer_0/w", "encoder/layer_1/w"])
+    assert {name: depths[name] for name in lowest} == dict.fromkeys(lowest, 3)
+    assert {name: depths[name] for name in highest} == dict.fromkeys(highest, 0)
+    assert depths["encoder/layer_0/w"] == 2

@@ -229,3 +229,48 @@ def test_groups_that_do_not_cover_are_refused(groups: list[str], said: str) -> N
     step = ft.make_step(deep, ft.full(), ft.cross_entropy(), ft.gradual_unfreezing(optax.sgd(1.0), groups, every=1))
     with pytest.raises(ft.InputError, match=said):
         step.init(jax.random.key(0), PARAMS, BATCH)
+
+
+@pytest.mark.parametrize("kind", ADAPTATIONS)
+def test_l2_sp_keeps_what_begins_later_near_where_it_was(kind: str) -> None:
+    near = ft.l2_sp(alpha=0.5, beta=0.1)
+    objective = ft.combine(task=ft.cross_entropy(), near=near)
+    optimizer, adaptation = optax.adam(1e-2), ADAPTATIONS[kind]
+    one = traced(adaptation, ft.gradual_unfreezing(optimizer, GROUPS, every=EVERY), 9, objective)
+    many = phased(adaptation, ft.unfreezing_phases(optimizer, GROUPS, every=EVERY), 9, objective)
+    np.testing.assert_allclose(one[2], many[2], atol=1e-5)
+    chex.assert_trees_all_close(one[1].delta, many[1].delta, atol=1e-5)
+    chex.assert_trees_all_equal(one[0], many[0])  # the anchors too: those from before anything learnt
+
+
+def test_an_anchor_outlives_a_pause() -> None:
+    first, second = ft.lp_ft_phases(optax.sgd(0.1), "head/**", steps=4)
+    objective = ft.combine(task=ft.cross_entropy(), near=ft.l2_sp())
+    frozen, state, _ = phased(ADAPTATIONS["full"], [first, second], 6, objective)
+    anchors = frozen.objective
+    for phase in (first, second):
+        frozen, state = ft.repartition(frozen, state, phase)
+    assert float(jnp.abs(state.delta["layer_0"]["kernel"] - PARAMS["layer_0"]["kernel"]).max()) > 1e-4
+    chex.assert_trees_all_equal(frozen.objective, anchors)
+
+
+def test_a_head_that_waits_is_refused_by_l2_sp() -> None:
+    phase = ft.unfreezing_phases(optax.sgd(0.1), ["layer_*/**", "head/**"], every=2)[0]
+    with pytest.raises(ft.InputError, match=r"'head/\*\*' matches none of the 4 leaves"):
+        phased(ADAPTATIONS["full"], [phase], 1, ft.combine(task=ft.cross_entropy(), near=ft.l2_sp()))
+
+
+def test_orthogonality_counts_the_triplets_that_learn() -> None:
+    adaptation = ft.chain(ft.adalora("layer_*/kernel", rank=2), ft.tune("head/**"))
+    objective = ft.combine(task=ft.cross_entropy(), orthogonal=(ft.orthogonality(), 0.1))
+    phases = ft.lp_ft_phases(optax.adam(1e-2), "head/**", steps=2)
+    _, state, losses = phased(adaptation, phases, 4, objective)
+    probe = phased(adaptation, phases[:1], 2, ft.cross_entropy())[2]
+    np.testing.assert_allclose(losses[:2], probe, atol=1e-6)
+    fresh = phased(adaptation, phases, 3, ft.cross_entropy())[2]
+    assert losses[2] > fresh[2] + 1e-3
+    parts = state.delta[0]["layer_0"]["kernel"]
+    assert float(jnp.abs(parts["lambda"]).max()) > 0
+    lone = ft.make_step(deep, ft.narrow(adaptation, "**/lambda"), objective, optax.sgd(0.1))
+    with pytest.raises(ft.InputError, match=r"layer_0/kernel' only \['lambda'\] do"):
+        lone.init(jax.random.key(0), PARAMS, BATCH)
