@@ -35,8 +35,9 @@ def orthogonality() -> Objective:
     R = Σ_k ‖P_kᵀP_k − I‖²_F + ‖Q_kQ_kᵀ − I‖²_F
 
     A term for ``combine`` beside a task, with the γ of the paper as its weight, 0.1 to 0.5. It reads nothing but the
-    delta: weights whose parts do not learn for now, as under `narrow`, are left out of the sum. Public code of the method takes the mean over the matrices of norms that are not squared; this is the sum of
-    squares that the paper defines.
+    delta: weights whose parts do not learn for now, as under `narrow`, are left out of the sum. Public code of the
+    method takes the mean over the matrices of norms that are not squared; this is the sum of squares that the paper
+    defines.
 
     Raises:
         InputError: no weight in the delta has parts P, Λ and Q, or some parts of one learn without the others.
