@@ -25,7 +25,8 @@ def chain(*adaptations: Adaptation) -> Adaptation:
     Raises:
         InputError: no adaptation is given; or at ``init``, when two adaptations want the same leaf in ways that make no
             sense together: both train or add it, one trains what another adapts, or both put the same kind of weight
-            there.
+            there. What an earlier link puts there lies over what a later one does: ``chain(ia3(…), dora(…))`` rescales
+            the outputs of a DoRA weight, while the lengths of DoRA over those of IA3 would undo them.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,11 +70,23 @@ def _check_overlap(adaptations: tuple[Adaptation, ...], key: Key, params: Params
         for path, use in _uses(adaptation, key, params).items():
             for earlier, former_use in claimed.setdefault(path, []):
                 if use == former_use or "trained" in (use, former_use):
+                    raise InputError(f"{_overlap(path, earlier, index, former_use, use)}{_APART}")
+                if former_use.startswith(f"{use} of "):
                     raise InputError(
-                        f"adaptations {earlier + 1} and {index + 1} of the chain overlap at {path!r}: "
-                        f"{former_use} by one, {use} by the other; take the leaf out of one selector, as in 'a & ~b'"
+                        f"{_overlap(path, earlier, index, former_use, use)}, which would undo it; "
+                        f"put adaptation {index + 1} before adaptation {earlier + 1}"
                     )
             claimed[path].append((index, use))
+
+
+_APART = "; take the leaf out of one selector, as in 'a & ~b'"
+
+
+def _overlap(path: str, earlier: int, later: int, former_use: str, use: str) -> str:
+    return (
+        f"adaptations {earlier + 1} and {later + 1} of the chain overlap at {path!r}: "
+        f"{former_use} by one, {use} by the other"
+    )
 
 
 def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
@@ -90,6 +103,12 @@ def _uses(adaptation: Adaptation, key: Key, params: Params) -> dict[str, str]:
     for path, leaf in leaf_paths(adapted, is_leaf=is_structured).items():
         if path not in base:
             uses[path] = "added"
-        elif is_structured(leaf):
-            uses[path] = f"made a {type(leaf).__name__} weight"
+        elif (kinds := _kinds(leaf)) != (former := _kinds(base[path])):
+            new = kinds[: len(kinds) - len(former)] or kinds
+            uses[path] = f"made a {' of a '.join(f'{kind} weight' for kind in new)}"
     return uses
+
+
+def _kinds(leaf: Any) -> list[str]:
+    """The kinds of a structured weight and of the weights in it, the outermost first."""
+    return [type(leaf).__name__, *_kinds(getattr(leaf, "base", None))] if is_structured(leaf) else []

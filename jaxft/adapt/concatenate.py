@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxft.adapt.alike import one_each
 from jaxft.adapt.chain import chain
+from jaxft.adapt.kept import open_kept
 from jaxft.adapt.lowrank import lora
 from jaxft.adapt.names import delta_names
 from jaxft.adapt.partial import tune
@@ -50,8 +51,8 @@ def concatenate_rank(
         An adapter made of `lora`, chained with `tune` when whole leaves were trained.
 
     Raises:
-        InputError: no adapter, one that changes the base or holds other weights than low-rank, adapters that treat one
-            weight in different ways, or more or fewer weights than adapters.
+        InputError: no adapter, one that changes the base, adds to it or holds other weights than low-rank, adapters
+            that treat one weight in different ways, or more or fewer weights than adapters.
 
     Example:
         >>> import jaxft as ft
@@ -71,7 +72,7 @@ def concatenate_rank(
     for (adaptation, frozen, delta), weight in zip(adapters, one_each(weights, len(adapters), "adapters"), strict=True):
         for path, leaf in leaf_paths(adaptation.bind(frozen, delta), is_leaf=is_structured).items():
             if path not in base:
-                raise InputError(f"an adapter has {path!r}, which the params lack: give the params of its base")
+                raise InputError(_stranger(path, frozen))
             if isinstance(leaf, LowRank):
                 _join(joined, path, leaf, base[path], weight)
             elif not _same(leaf, base[path]):
@@ -83,6 +84,17 @@ def concatenate_rank(
     if both := sorted(joined.keys() & whole.keys()):
         raise InputError(f"{both[0]!r} is low-rank in one adapter and trained whole in another; {_DENSE}")
     return _adapter(params, joined, whole)
+
+
+def _stranger(path: str, frozen: Frozen) -> str:
+    """Why an adapter has a leaf that the params lack: its base has it, with None where it learns, or it was added."""
+    of_its_base = leaf_paths(open_kept(frozen).params, is_leaf=lambda leaf: leaf is None or is_structured(leaf))
+    if path in of_its_base:
+        return f"an adapter has {path!r}, which the params lack: give the params of its base"
+    return (
+        f"an adapter adds {path!r} to the model; what is added, such as prompts, prefixes and bottlenecks, cannot be "
+        "summed: leave that adapter out, or keep it apart and serve it by itself"
+    )
 
 
 _DENSE = "merge dense updates with jaxft.task_arithmetic instead"

@@ -38,7 +38,8 @@ def lora(
         rank: r, one for all or by glob over paths (the first that matches holds), or a `MaskedRank`.
         alpha: α, likewise; may be traced.
         rank_stabilized: whether to scale by α/√r.
-        dropout: rate in [0, 1) on the input of the branch in training; may be traced.
+        dropout: rate in [0, 1) on the input of the branch in training; may be traced. It acts on the input of products:
+            the look-up of rows in an embedding table has no such input, and no dropout.
         axes: one letter for each axis of a weight, one for all or by glob: ``b`` stacks independent weights,
             ``i`` is an input, ``o`` an output. Two axes are ``"io"`` and four ``"iiio"`` (height, width, in, out)
             unless said; an attention kernel [dim, heads, head_dim] is ``"ioo"``, stacked layers are ``"bio"``.

@@ -85,3 +85,14 @@ def test_what_cannot_be_joined_is_refused() -> None:
     swapped = [adapter(0, ft.lora("stack/kernel", rank=1, axes=axes)) for axes in ("bio", "ioo")]
     with pytest.raises(ft.InputError, match="axes of 'stack/kernel' as 'bio' and 'ioo'"):
         ft.concatenate_rank(PARAMS, swapped)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_was_added_cannot_be_summed(trained: bool) -> None:
+    params = {**PARAMS, "embeddings": {"word": {"embedding": jnp.ones((5, 4))}}}
+    adaptation = ft.chain(ft.lora("query/kernel", rank=1), ft.tune("head/**") if trained else ft.prompt(length=2))
+    low = (adaptation, *adaptation.init(jax.random.key(0), params))
+    said = r"'head/\w+', which the params lack: give" if trained else "adds 'embeddings/prompt'.* cannot be summed"
+    lacking = {name: leaf for name, leaf in params.items() if name != "head" or not trained}
+    with pytest.raises(ft.InputError, match=said):
+        ft.concatenate_rank(lacking, [low])

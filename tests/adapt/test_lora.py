@@ -103,3 +103,15 @@ def test_dropout_drops_the_inputs_of_the_branch_alone() -> None:
     assert set(np.unique(np.round(branch))) <= {0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0}
     assert abs(float(branch.mean()) - 6) < 0.2
     np.testing.assert_allclose(product(adaptation.bind(frozen, delta)), 12)
+
+
+def test_dropout_acts_on_products_and_not_on_look_ups() -> None:
+    adaptation = ft.lora("query/kernel", rank=1, alpha=1.0, dropout=0.5)
+    frozen, delta = adaptation.init(KEY, PARAMS)
+    ones = jax.tree.map(jnp.ones_like, delta)
+    quiet, noisy = (adaptation.bind(frozen, ones, key=key)["query"]["kernel"] for key in (None, KEY))
+    ids = jnp.array([0, 3, 5])
+    look_up = ft.lift(lambda table: jnp.take(table, ids, axis=0))
+    np.testing.assert_array_equal(look_up(noisy), look_up(quiet))
+    product = ft.lift(lambda kernel: jnp.ones((8, 6)) @ kernel)
+    assert float(jnp.abs(product(noisy) - product(quiet)).max()) > 0.5
