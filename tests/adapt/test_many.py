@@ -13,7 +13,9 @@ import pytest
 import jaxft as ft
 from tests.laws.methods import METHODS, build
 from tests.laws.subjects import SUBJECTS
+from tests.laws.tiny_bert import tiny_bert
 
+KINDS = SUBJECTS | {"bert": tiny_bert}
 IDS = np.array([2, 0, 1, 1, 2])
 
 
@@ -28,9 +30,13 @@ def rows(batch: Any, count: int) -> Any:
     return {name: leaf[:count] for name, leaf in batch.items() if name != "labels"}
 
 
+def rows_at(batch: Any, row: int) -> Any:
+    return {name: leaf[row : row + 1] for name, leaf in batch.items()}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_row_is_as_if_alone(method: str) -> None:
-    model = SUBJECTS["linen"]()
+    model = KINDS[METHODS[method].subjects[0]]()
     adaptation = build(method, model)
     frozen, delta = adaptation.init(jax.random.key(0), model.params)
     deltas = [perturbed(delta, seed) for seed in range(3)]
@@ -38,7 +44,7 @@ def test_each_row_is_as_if_alone(method: str) -> None:
     found = jax.jit(ft.serve(model.apply, adaptation))(frozen, ft.stack_deltas(deltas), IDS, batch).logits
     assert found.shape[0] == len(IDS)
     for row, index in enumerate(IDS):
-        alone = ft.lift(model.apply)(adaptation.bind(frozen, deltas[index]), {"x": batch["x"][row : row + 1]}).logits
+        alone = ft.lift(model.apply)(adaptation.bind(frozen, deltas[index]), rows_at(batch, row)).logits
         np.testing.assert_allclose(found[row], alone[0], atol=1e-5)
     assert float(jnp.abs(found[2] - ft.lift(model.apply)(model.params, batch).logits[2]).max()) > 1e-3
 
