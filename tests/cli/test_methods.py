@@ -8,7 +8,7 @@ from jaxft.cli.methods import BESIDE, IN_PEFT, METHODS
 from jaxft.models import load_model
 from jaxft.train import load_adapter
 
-QUICK = ("dora", "ia3", "houlsby", "prompt")
+QUICK = ("ia3", "houlsby")
 METHODS_AFTER_THE_FIRST = [name for name in METHODS if name not in ("full", "top", "head", "lora")]
 
 
