@@ -51,9 +51,11 @@ def tokenise(tokenizer: Any, table: Table, *, max_length: int, labels: Any = Non
         (2, 1, [2, 2])
     """
     check_tokenizer(tokenizer)
-    if isinstance(table, str | list | tuple):
-        raise InputError("tokenise expects a table with a column text; make one with Table.of({'text': [...]})")
-    texts = table["text"]
+    try:
+        texts = table["text"]
+    except TypeError as error:
+        advice = "make one with Table.of({'text': [...]})"
+        raise InputError(f"tokenise expects a table with a column text; {advice}") from error
     check_texts(table)
     pairs = table.get("text_pair")
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)

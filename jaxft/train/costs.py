@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +72,8 @@ def cost(step: Step, params: Params, batch: Batch, *, placement: Placement | Non
     else:
         everywhere = NamedSharding(placement.mesh, PartitionSpec())
         update = jax.jit(step.update, donate_argnums=1, in_shardings=where, out_shardings=(where[1], everywhere))
-    compiled = update.lower(frozen, state, batch).compile()
+    with _kept_out_of_the_cache():
+        compiled = update.lower(frozen, state, batch).compile()
     memory = compiled.memory_analysis()
     if memory is None:
         raise InputError("the compiler of these devices does not say what memory a program takes")
@@ -92,6 +95,18 @@ def cost(step: Step, params: Params, batch: Batch, *, placement: Placement | Non
             - memory.alias_size_in_bytes
         ),
     )
+
+
+@contextmanager
+def _kept_out_of_the_cache() -> Iterator[None]:
+    """Keeps the persistent cache as it is: a program for devices that are not there cannot be read back from it."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    former = getattr(jax.config, name)
+    jax.config.update(name, 1e9)
+    try:
+        yield
+    finally:
+        jax.config.update(name, former)
 
 
 def _shardings(frozen: PyTree, state: Any, batch: Batch, placement: Placement) -> tuple[PyTree, Any, PyTree]:
