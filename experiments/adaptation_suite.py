@@ -14,7 +14,7 @@ that of LoRA's, the two taking turns in one process.
     python experiments/adaptation_suite.py                                       all methods, half an hour on two cores
     python experiments/adaptation_suite.py --methods lora dora --name pair       two of them
 
-Result: experiments/results/adaptation_suite.md, .csv and .png.
+Writes experiments/results/adaptation_suite.md, .csv and .png.
 """
 
 from __future__ import annotations
