@@ -102,7 +102,7 @@ def test_tags_are_learned_and_given_to_every_word(jaxft, finetune_words, tmp_pat
     assert sum(right) / len(right) == pytest.approx(figures["accuracy"])
     check_refusal(jaxft("predict", "--run", run, "--data", held, "--out", tmp_path / "p.csv"), "end in .jsonl")
     ended = jaxft("export", "--run", run, "--format", "merged", "--out", tmp_path / "merged")
-    assert "predicted tags differ" in ended.out
+    assert "tags that differ" in ended.out
     unseen = write_jsonl(tmp_path / "unseen.jsonl", [{"words": ["fine"], "tags": ["B-PINION"]}])
     check_refusal(jaxft("evaluate", "--run", run, "--eval", unseen), "'B-PINION' in row 1", "nearest: B-OPINION")
 
