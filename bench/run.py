@@ -1,7 +1,7 @@
-"""Step time, throughput, compiled operations and memory of each method: python bench/run.py [--no-write] [--methods].
+"""Step time, throughput, compiled operations and memory of each method: python bench/run.py [SECTION] [--no-write].
 
-Every case runs in a process of its own. The tables are printed and written to docs/benchmarks.md; with ``--methods``
-the section of that name alone is measured and replaced.
+Every case runs in a process of its own. The tables are printed and written to docs/benchmarks.md; with a section,
+"studies" or "methods", that one alone is measured and replaced.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ trains LoRA of rank 8 on query and value on 4 × 128 tokens; the columns are tho
 tokens after a prompt of 16, the median of five calls after the first, which compiles. Packing is of the movie
 reviews' 8,440 training sentences into rows of 256 tokens.
 """
-STUDY = """
-## Studies
-
+STUDIES_HEADING = "## Studies"
+STUDIES = """
 Thirty-two runs (8 seeds × 4 learning rates) of 200 steps of 64 rows on scikit-learn's digits, of a fully connected net
 (64–32–10) and a convolutional one (two convolutions of stride two, 16 and 32 channels), evaluation included, compiling
 left out: as one program called run by run, in as many threads as there are cores ("map"), with all runs side by side
 in one call ("vmap"), with as many of them side by side as give each thread one call ("parts"), one by one through
 `ft.fit`, and one by one in a bare loop over the same compiled update. Medians of five rounds in turns. "auto" takes
 "map" on a CPU: it needs the memory of one run a thread, and gives a run the same bits in whatever company. Then MiniLM
-on film sentences of at most 32 tokens without dropout (`bench/study.py`).
+on film sentences of at most 32 tokens without dropout (`bench/study.py`). `python bench/run.py studies` measures this
+section alone.
 """
 METHODS_HEADING = "## Methods"
 METHODS = """
@@ -73,7 +73,7 @@ MiniLM on the batch above with large pages; every method trains the head beside 
 (`bench/methods.py`), where its steps and those of plain LoRA (rank 8 on query and value) take turns: the medians of 20
 after three of warm-up, and their ratio. int8 and nf4 hold every kernel of the encoder. FLOPs are the compiler's own
 count of a step; "temporary" are the bytes a compiled step needs beside its arguments, "frozen" those of what does not
-learn, the embeddings (48 MB) among them. `python bench/run.py --methods` measures this section alone.
+learn, the embeddings (48 MB) among them. `python bench/run.py methods` measures this section alone.
 """
 
 
@@ -117,7 +117,8 @@ def decoding(figures: dict[str, Any]) -> list[str]:
 
 
 def studies() -> list[str]:
-    """The lines about stacked runs and kept activations."""
+    """The section about stacked runs and kept activations."""
+    where = machine()
     lines = [
         "| network | threads | `ft.fit` s | bare / fit | map / fit | vmap / fit | parts / fit | map / bare | compiling "
         "map, vmap s |"
@@ -131,6 +132,8 @@ def studies() -> list[str]:
         lines.append("| " + " | ".join((name, *figures)) + " |")
     probes, kept = run("study", "probes", HUGE_PAGES), run("study", "prefix", HUGE_PAGES)
     return [
+        STUDIES_HEADING,
+        STUDIES,
         *lines,
         "",
         f"- 16 linear probes, two epochs each, evaluated, compiling included: {probes['of_pass']:.2f} of the time of "
@@ -138,11 +141,14 @@ def studies() -> list[str]:
         f"{probes['probes_of_pass']:.3f}",
         f"- fine-tuning the top two layers from kept activations: {kept['of_whole']:.2f} of the time of a step of the "
         f"whole model ({kept['whole_seconds'] * 1e3:.0f} ms); {kept['saved']:.1%} of the forward pass is kept",
+        "",
+        where,
+        "",
     ]
 
 
 def methods() -> list[str]:
-    """A line for each method of bench/methods.py, and the machine."""
+    """The section with a line for each method of bench/methods.py."""
     where = machine()
     lines = ["| method | trained | step ms | of LoRA | GFLOPs | of LoRA | temporary MB | frozen MB |"]
     lines.append("|---" + "|--:" * 7 + "|")
@@ -177,10 +183,14 @@ def write(page: str) -> None:
 
 
 def main() -> None:
-    if "--methods" in sys.argv[1:]:
-        section = methods()
-        print("\n".join(section))
-        return write(replace_section(PLACE.read_text(encoding="utf-8"), section))
+    sections = {"studies": studies, "methods": methods}
+    if chosen := [word for word in sys.argv[1:] if word in sections]:
+        page = PLACE.read_text(encoding="utf-8")
+        for name in chosen:
+            section = sections[name]()
+            print("\n".join(section))
+            page = replace_section(page, section)
+        return write(page)
     where = machine()
     rows = []
     for name, method, environment in CASES:
@@ -194,9 +204,9 @@ def main() -> None:
         *("### Greedy decoding", "", *decoding(run("language", "decode", HUGE_PAGES)), ""),
         *("### Packing", "", f"- {packed['fill_rate']:.1%} of the tokens in {packed['rows']} rows are no padding"),
     ]
-    print("measuring studies …", file=sys.stderr)
-    page = "\n".join([INTRODUCTION, *markdown(rows), LANGUAGE, *lines, STUDY, *studies(), "", where, ""])
-    page = replace_section(page, methods())
+    page = "\n".join([INTRODUCTION, *markdown(rows), LANGUAGE, *lines, "", where, ""])
+    for section in sections.values():
+        page = replace_section(page, section())
     print(page)
     write(page)
 
