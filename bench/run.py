@@ -205,8 +205,8 @@ def main() -> None:
         *("### Packing", "", f"- {packed['fill_rate']:.1%} of the tokens in {packed['rows']} rows are no padding"),
     ]
     page = "\n".join([INTRODUCTION, *markdown(rows), LANGUAGE, *lines, "", where, ""])
-    for section in sections.values():
-        page = replace_section(page, section())
+    for measured in sections.values():
+        page = replace_section(page, measured())
     print(page)
     write(page)
 
