@@ -44,7 +44,7 @@ class PixelShift(NamedTuple):
 
 
 def mnist() -> ImageSplit:
-    """MNIST, 28 x 28: 400 pictures of each digit to train on and 100 to test on, every fifth of its pictures in their order.
+    """MNIST, 28 x 28: 400 pictures of each digit to train on, and every fifth of them in their order, 100, to test on.
 
     The asset is a sample of 5,000 of the 60,000 training pictures. Licence: BSD.
 
