@@ -1,0 +1,149 @@
+"""Runs of a domain shift, whole in one compiled program, measured as they learn; experiments import it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxft as ft
+
+Views = Mapping[str, Any]
+
+
+class Method(NamedTuple):
+    """A way to adapt, from a net that is new or one that the source has trained.
+
+    Attributes:
+        objective: the steps there are -> what is minimised, over the views "source" and "target".
+        adaptation: what learns.
+        begin: None for a new net, or the steps that the source alone trains it for first.
+        norm: whether the net has batch norm.
+        statistics: whose, as `ft.make_step` says.
+        optimizer: of the adaptation; that of the setting if None.
+    """
+
+    objective: Callable[[int], ft.Objective]
+    adaptation: ft.Adaptation = ft.full()
+    begin: int | None = None
+    norm: bool = False
+    statistics: str | None = None
+    optimizer: optax.GradientTransformation | None = None
+
+
+class Setting(NamedTuple):
+    """What all methods share.
+
+    Attributes:
+        model: (seed, whether with batch norm) -> a new net.
+        source: the columns of the source's training rows, labels among them.
+        target: the columns of the target's training rows, without labels.
+        measured: name -> columns without labels of rows whose logits and features are wanted.
+        optimizer: of every method that names no other.
+        steps: updates.
+        every: steps between two measurements.
+        batch_size: rows a step of each domain.
+    """
+
+    model: Callable[[Any, bool], ft.Model]
+    source: Views
+    target: Views
+    measured: Mapping[str, Views]
+    optimizer: optax.GradientTransformation
+    steps: int = 600
+    every: int = 60
+    batch_size: int = 64
+
+
+class History(NamedTuple):
+    """What was measured of a run.
+
+    Attributes:
+        steps: the updates made before each measurement, ``[points]``.
+        outputs: name -> logits and features, ``[points, rows, …]``.
+        seconds: of the run, compiling left out.
+    """
+
+    steps: np.ndarray
+    outputs: dict[str, tuple[np.ndarray, np.ndarray]]
+    seconds: float
+
+
+def histories(method: Method, setting: Setting, seeds: Sequence[int]) -> list[History]:
+    """A run for each seed, by one program that threads call side by side."""
+    data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
+    compiled = jax.jit(lambda seed, data: _run(method, setting, seed, *data)).lower(jnp.uint32(0), data).compile()
+    points = np.arange(setting.every, setting.steps + 1, setting.every)
+
+    def timed(seed: int) -> History:
+        began = time.perf_counter()
+        outputs = jax.device_get(compiled(jnp.uint32(seed), data))
+        return History(points, outputs, time.perf_counter() - began)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(timed, seeds))
+
+
+def _run(method: Method, setting: Setting, seed: Any, source: Views, target: Views, measured: Any) -> Any:
+    order_key, first_key, second_key = jax.random.split(jax.random.key(seed), 3)
+    model = setting.model(seed, method.norm)
+    params = model.params
+    if method.begin is not None:
+        plain = Method(lambda _: ft.cross_entropy("source"), norm=method.norm, statistics=method.statistics)
+        params, _ = _train(plain, setting, model, params, first_key, source, target, {}, method.begin)
+    _, outputs = _train(method, setting, model, params, second_key, source, target, measured, setting.steps)
+    return outputs
+
+
+def _train(
+    method: Method,
+    setting: Setting,
+    model: ft.Model,
+    params: Any,
+    key: Any,
+    source: Views,
+    target: Views,
+    measured: Any,
+    steps: int,
+) -> Any:
+    """The params after so many steps, and what was measured on the way."""
+    init_key, source_key, target_key = jax.random.split(key, 3)
+    size, every = setting.batch_size, setting.every
+    orders = {"source": _order(source_key, source, steps * size), "target": _order(target_key, target, steps * size)}
+    columns = {"source": source, "target": target}
+
+    def batch(index: Any) -> dict[str, Any]:
+        rows = {view: jax.lax.dynamic_slice(order, (index * size,), (size,)) for view, order in orders.items()}
+        return {view: jax.tree.map(lambda column, view=view: column[rows[view]], columns[view]) for view in rows}
+
+    optimizer = method.optimizer or setting.optimizer
+    step = ft.make_step(
+        model.apply, method.adaptation, method.objective(steps), optimizer, statistics=method.statistics
+    )
+    frozen, state = step.init(init_key, params, batch(0))
+
+    def bound(state: ft.TrainState) -> Any:
+        params = method.adaptation.bind(frozen.model, state.delta)
+        return params if state.stats is None else ft.join(state.stats, params)
+
+    def stretch(state: ft.TrainState, first: Any) -> Any:
+        state, _ = jax.lax.scan(lambda state, index: step.update(frozen, state, batch(index)), state, first + places)
+        found = {name: model.apply(bound(state), part) for name, part in measured.items()}
+        return state, {name: (outputs.logits, outputs.features) for name, outputs in found.items()}
+
+    places = jnp.arange(every)
+    state, outputs = jax.lax.scan(stretch, state, jnp.arange(steps // every) * every)
+    return bound(state), outputs
+
+
+def _order(key: Any, columns: Views, count: int) -> Any:
+    """So many rows, epoch after epoch, each in an order of its own."""
+    rows = len(jax.tree.leaves(columns)[0])
+    epochs = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, -(-count // rows)))
+    return epochs.reshape(-1)[:count]
