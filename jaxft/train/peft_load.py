@@ -43,8 +43,8 @@ def load_adapter(
 
     Raises:
         InputError: a missing or damaged file, a kind of adapter or a field of its configuration that is not supported,
-            modules that the params lack, arrays of another shape, or params with another fingerprint than the base the
-            adapter was trained on.
+            modules that the params lack, arrays of another shape, params with another fingerprint than the base the
+            adapter was trained on, or a model whose labels are those of the adapter in another order.
 
     Example:
         >>> import tempfile
@@ -68,6 +68,7 @@ def load_adapter(
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     family = family_config(shapes, config)
     table = named_entries(shapes, family)
+    _check_labels(place, notes, family)
     found = _read(kind, fields, notes, tensors, _Base(shapes, table, sites(table, family)))
     whole, base = found.stored.whole, found.stored.base
     check_tied([*found.values, *whole], family)
@@ -149,6 +150,16 @@ def _check_base(place: Path, notes: Mapping[str, Any], leaves: Mapping[str, Any]
         raise InputError(
             f"the adapter in {place} was trained on a base model with fingerprint {notes['base']}, but these params "
             f"have {found}: load the base model it was trained on"
+        )
+
+
+def _check_labels(place: Path, notes: Mapping[str, Any], family: Any) -> None:
+    """The same names in another order would be taken for one another."""
+    stored, ours = notes.get("labels", []), [] if family is None else list(family.labels)
+    if stored != ours and sorted(stored) == sorted(ours):
+        raise InputError(
+            f"the adapter in {place} has the labels {stored}, in that order, but the model has {ours}: load it with "
+            f"labels={stored}"
         )
 
 

@@ -66,7 +66,7 @@ def save_adapter(
     head's ``classifier.weight`` and ``classifier.bias`` stand in the same file for :func:`load_adapter`.
 
     A third file, ``jaxft.json``, which PEFT passes over, holds the fingerprint of the base, that is of all arrays that
-    are not stored, quantised or changed, and which of those stored did not learn.
+    are not stored, quantised or changed, which of those stored did not learn, and the labels in the order of the head.
 
     Args:
         directory: a new or empty directory.
@@ -129,7 +129,8 @@ def save_adapter(
         "base_model_name_or_path": base,
         "peft_version": _PEFT_VERSION,
     }
-    write_files(directory, tensors, fields, written.notes | _notes(learned, kept))
+    names = {"labels": list(family.labels)} if family is not None and family.labels else {}
+    write_files(directory, tensors, fields, written.notes | _notes(learned, kept) | names)
 
 
 def _at_weights(

@@ -363,3 +363,16 @@ def test_an_adapter_of_another_pooling_says_which():
     features = ft.load_model(BASE, task="features")
     with pytest.raises(ft.InputError, match=r"classifier.bias.*load the model with a head"):
         ft.load_adapter(ROOM / "ours_mean", features.params, config=features.config)
+
+
+def test_labels_in_another_order_are_refused(tmp_path):
+    names = ["negative", "neutral", "positive"]
+    model, turned = (
+        ft.load_model(BASE, task="classify", pooling="mean", labels=order) for order in (names, names[::-1])
+    )
+    adaptation = ft.chain(ft.lora("**/attention/query/kernel", rank=2), ft.tune("head/**"))
+    frozen, delta = adaptation.init(jax.random.key(0), model.params)
+    ft.save_adapter(tmp_path / "adapter", adaptation, frozen, delta, config=model.config)
+    ft.load_adapter(tmp_path / "adapter", model.params, config=model.config)
+    with pytest.raises(ft.InputError, match=r"the labels \['negative', .* but the model has \['positive', .* labels="):
+        ft.load_adapter(tmp_path / "adapter", turned.params, config=turned.config)
