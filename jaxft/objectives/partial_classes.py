@@ -29,8 +29,8 @@ def partial_class_weights(probabilities: Array, *, mask: Array | None = None) ->
         InputError: no matrix of probabilities, or a mask that does not fit.
 
     Example:
-        >>> partial_class_weights(jnp.array([[0.5, 0.5, 0.0], [0.3, 0.7, 0.0]])).round(3)
-        Array([0.667, 1.   , 0.   ], dtype=float32)
+        >>> partial_class_weights(jnp.array([[0.25, 0.75, 0.0], [0.5, 0.5, 0.0]]))
+        Array([0.6, 1. , 0. ], dtype=float32)
 
     References:
         Cao et al., "Partial Adversarial Domain Adaptation", 2018.
