@@ -77,6 +77,7 @@ from .objectives import mean_teacher as mean_teacher
 from .objectives import mixup as mixup
 from .objectives import next_token as next_token
 from .objectives import orthogonality as orthogonality
+from .objectives import osbp as osbp
 from .objectives import ot_map as ot_map
 from .objectives import partial_class_weights as partial_class_weights
 from .objectives import pseudo_labels as pseudo_labels

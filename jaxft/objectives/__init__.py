@@ -15,6 +15,7 @@ from jaxft.objectives.mean_teacher import consistency, mean_teacher, moving_aver
 from jaxft.objectives.mixup import mixup
 from jaxft.objectives.moments import m3sda, moment_distance
 from jaxft.objectives.orthogonality import gram_distance, orthogonality
+from jaxft.objectives.osbp import osbp, unknown_cross_entropy
 from jaxft.objectives.partial_classes import partial_class_weights
 from jaxft.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from jaxft.objectives.r3f import r3f, symmetric_kl
@@ -65,6 +66,7 @@ __all__ = [
     "negative_log_likelihood",
     "next_token",
     "orthogonality",
+    "osbp",
     "ot_map",
     "partial_class_weights",
     "pseudo_labels",
@@ -81,5 +83,6 @@ __all__ = [
     "squared_distances",
     "squared_feature_distance",
     "symmetric_kl",
+    "unknown_cross_entropy",
     "vat",
 ]

@@ -121,7 +121,7 @@ def test_it_brings_a_shifted_domain_nearer_in_one_program() -> None:
 
 def test_labels_that_are_no_class_are_seen_and_what_does_not_fit_is_refused() -> None:
     assert np.isnan(loss(G_S, G_T, Z_T, source={"labels": jnp.asarray(Y) + 2}))
-    with pytest.raises(ft.InputError, match="whole numbers .* but they are float32"):
+    with pytest.raises(ft.InputError, match=r"whole numbers .* but they are float32"):
         label_cost(jnp.ones(2), jnp.ones((2, 3)))
     with pytest.raises(ft.InputError, match="needs labels"):
         loss(G_S, G_T, Z_T, source={"x": jnp.ones(5)})
