@@ -69,7 +69,8 @@ def mean_teacher(
         decay: α; may be traced.
 
     Raises:
-        InputError: a view is not in the batch, or the two have different numbers of rows.
+        InputError: a view is not in the batch, or the two have different numbers of rows; other arrays learn than those
+            that the average is of, as between the phases of `repartition`.
 
     Example:
         >>> import jaxft as ft
@@ -89,6 +90,11 @@ def mean_teacher(
 
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del frozen, weights
+        if _paths(memory) != _paths(context.delta):
+            raise InputError(
+                "the average of mean_teacher is of other arrays than those that learn now; where these change in "
+                "phases, begin each phase with a new `step.init`"
+            )
         average = moving_average(memory, jax.lax.stop_gradient(context.delta), decay=decay)
         as_kept = jax.tree.map(lambda held, now: held.astype(now.dtype), average, context.delta)
         view = student if teacher is None else teacher
@@ -124,6 +130,10 @@ def moving_average(average: Delta, values: Delta, *, decay: float | Array = 0.99
         return held + (1 - decay) * (now.astype(held.dtype) - held) if jnp.issubdtype(held.dtype, jnp.floating) else now
 
     return jax.tree.map(one, average, values)
+
+
+def _paths(tree: Delta) -> list[str]:
+    return [jax.tree_util.keystr(entries) for entries, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _held(leaf: Array) -> Array:

@@ -64,7 +64,8 @@ def vat(
 
     One power iteration finds r, a direction for each row with the norm over all its axes. It is found with the model as
     in evaluation and held still; in L the model runs as in training, with the same dropout in both passes, and p(x) has
-    no gradient. Entropy, which the paper adds for semi-supervised learning, is a term beside this one.
+    no gradient; running statistics see the changed rows too. Entropy, which the paper adds for semi-supervised
+    learning, is a term beside this one.
 
     Args:
         view: name of the part of the batch, labelled or not; rows that its ``mask`` leaves out do not count.

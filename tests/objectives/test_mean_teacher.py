@@ -135,6 +135,13 @@ def test_the_labels_of_the_target_are_not_read() -> None:
     assert all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
+def test_an_average_of_other_arrays_is_refused() -> None:
+    step = ft.make_step(model, ft.full(), ft.mean_teacher(), optax.sgd(0.1))
+    frozen, state = step.init(jax.random.key(0), PARAMS, BATCH)
+    with pytest.raises(ft.InputError, match="of other arrays than those that learn now"):
+        step.update(frozen, state._replace(memory={"body": state.memory["body"]}), BATCH)
+
+
 def test_views_that_do_not_belong_together_are_refused() -> None:
     batch = {"target": {"x": X}, "other": {"x": Y[:2]}}
     with pytest.raises(ft.InputError, match=r"row i of 'other' .* row i of 'target', .* \[2, 3\] and \[5, 3\]"):

@@ -67,7 +67,11 @@ def test_the_labels_of_the_target_are_not_read() -> None:
 def test_a_head_that_is_nothing_or_everything_is_refused() -> None:
     for adaptation, head, reason in (
         (ft.full(), "**", "leave some for the features"),
-        (ft.tune("body/**"), lambda tree: {path: path.startswith("head") for path in tree}, "selects none of the 1 leaves"),
+        (
+            ft.tune("body/**"),
+            lambda tree: {path: path.startswith("head") for path in tree},
+            "selects none of the 1 leaves",
+        ),
     ):
         step = ft.make_step(model, adaptation, ft.osbp(head=head), optax.sgd(1.0))
         with pytest.raises(ft.InputError, match=reason):
