@@ -94,6 +94,8 @@ class Context(NamedTuple):
         forward: ``forward(view=None, **changes) -> Outputs`` of the bound model on ``batch[view]``
             (the whole batch when no view is named), computed once a view and step. Changed inputs, ``train=False`` or
             another ``key=`` ask for a run of their own; without a key of its own it has the randomness of the view.
+            So does ``delta=``, of the structure of this one: it binds the model with those arrays, without what an
+            adaptation drops at random, and the run leaves running statistics as they are.
         batch: the batch, a dict of arrays or a dict of such views.
         delta: the arrays that learn.
         step: the number of updates made so far, a scalar integer.

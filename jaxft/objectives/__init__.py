@@ -2,12 +2,24 @@
 
 from jaxft.objectives.bss import bss, smallest_singular_values
 from jaxft.objectives.categories import calibration_temperature, category_relationship, reverse_category_relationship
+from jaxft.objectives.co_optimal import CoOptimalPlans, co_optimal_transport
 from jaxft.objectives.co_tuning import co_tuning, soft_cross_entropy
 from jaxft.objectives.combine import combine
+from jaxft.objectives.deepjdot import deepjdot, label_cost
+from jaxft.objectives.domains import erm, group_dro, group_weights, irm, scale_gradient
 from jaxft.objectives.feature_distance import channel_attention, feature_distance, squared_feature_distance
+from jaxft.objectives.fixmatch import fixmatch
+from jaxft.objectives.gromov_wasserstein import fused_gromov_wasserstein_plan
 from jaxft.objectives.l2_sp import half_squared_distance, l2_sp
+from jaxft.objectives.mean_teacher import consistency, mean_teacher, moving_average
+from jaxft.objectives.mixup import mixup
+from jaxft.objectives.moments import m3sda, moment_distance
 from jaxft.objectives.orthogonality import gram_distance, orthogonality
+from jaxft.objectives.osbp import osbp, unknown_cross_entropy
+from jaxft.objectives.partial_classes import partial_class_weights
+from jaxft.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from jaxft.objectives.r3f import r3f, symmetric_kl
+from jaxft.objectives.shot import information_maximisation, shot, shot_pseudo_labels
 from jaxft.objectives.task import (
     cross_entropy,
     mean_squared_error,
@@ -15,29 +27,62 @@ from jaxft.objectives.task import (
     softmax_cross_entropy,
 )
 from jaxft.objectives.tokens import next_token, span_cross_entropy
+from jaxft.objectives.transport import barycentric_map, ot_map, sinkhorn_plan, squared_distances
+from jaxft.objectives.vat import kl_divergence, vat
 
 __all__ = [
+    "CoOptimalPlans",
+    "barycentric_map",
     "bss",
     "calibration_temperature",
     "category_relationship",
     "channel_attention",
+    "co_optimal_transport",
     "co_tuning",
     "combine",
+    "confident_cross_entropy",
+    "consistency",
     "cross_entropy",
+    "deepjdot",
+    "erm",
     "feature_distance",
+    "fixmatch",
+    "fused_gromov_wasserstein_plan",
     "gram_distance",
+    "group_dro",
+    "group_weights",
     "half_squared_distance",
+    "information_maximisation",
+    "irm",
+    "kl_divergence",
     "l2_sp",
+    "label_cost",
+    "m3sda",
     "mean_squared_error",
+    "mean_teacher",
+    "mixup",
+    "moment_distance",
+    "moving_average",
     "negative_log_likelihood",
     "next_token",
     "orthogonality",
+    "osbp",
+    "ot_map",
+    "partial_class_weights",
+    "pseudo_labels",
     "r3f",
     "reverse_category_relationship",
+    "scale_gradient",
+    "shot",
+    "shot_pseudo_labels",
+    "sinkhorn_plan",
     "smallest_singular_values",
     "soft_cross_entropy",
     "softmax_cross_entropy",
     "span_cross_entropy",
+    "squared_distances",
     "squared_feature_distance",
     "symmetric_kl",
+    "unknown_cross_entropy",
+    "vat",
 ]

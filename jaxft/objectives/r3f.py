@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval
 
 from jaxft.errors import InputError
+from jaxft.objectives.noise import WORDS, depends, shape_of_noise, unit_noise
 from jaxft.objectives.rows import what_counts
 from jaxft.objectives.task import over, part_of
-from jaxft.types import Array, Batch, Context, Key, Memory, Metrics, Objective, Outputs
+from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
 
-WORDS = "embedding_noise"
 NOISES = ("uniform", "normal")
 
 
@@ -105,13 +103,13 @@ def r3f(
     def init(key: Key, context: Context) -> tuple[Any, Any, Any]:
         del key
         outputs: Any = jax.eval_shape(lambda: context.forward(view, train=False))
-        shape = _shape(outputs, part_of(context.batch, view), input, dim)
+        shape = shape_of_noise(outputs, part_of(context.batch, view), input, dim, "r3f")
 
         def logits(change: dict[str, Array]) -> Array:
             found: Array = context.forward(view, train=False, **change).logits
             return found
 
-        if not _depends(logits, jax.eval_shape(lambda: noisy(context, shape))):
+        if not depends(logits, jax.eval_shape(lambda: noisy(context, shape))):
             raise InputError(
                 f"the logits of the model do not depend on {input!r}, so that r3f would do nothing; name the array of "
                 "the batch that the noise is for, as in r3f(input='pixels')"
@@ -121,47 +119,8 @@ def r3f(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         clean = context.forward(view)
         part = part_of(context.batch, view)
-        changed = context.forward(view, **noisy(context, _shape(clean, part, input, dim)))
+        changed = context.forward(view, **noisy(context, shape_of_noise(clean, part, input, dim, "r3f")))
         counts = what_counts(part, clean.logits)
         return weight * symmetric_kl(changed.logits, clean.logits, mask=counts), (memory, {})
 
     return Objective(init, apply)
-
-
-def unit_noise(key: Key, noise: str, shape: tuple[int, ...]) -> Array:
-    """Noise of radius one, ``[batch, …]``, each row from a key of its own.
-
-    Example:
-        >>> wide = unit_noise(jax.random.key(0), "uniform", (3, 2))
-        >>> bool(jnp.array_equal(wide[:2], unit_noise(jax.random.key(0), "uniform", (2, 2))))
-        True
-    """
-
-    def row(key: Key) -> Array:
-        if noise == "normal":
-            return jax.random.normal(key, shape[1:])
-        return jax.random.uniform(key, shape[1:], minval=-1.0, maxval=1.0)
-
-    return jax.vmap(row)(jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(shape[0])))
-
-
-def _shape(outputs: Outputs, part: Batch, name: str, dim: int | None) -> tuple[int, ...]:
-    if name != WORDS:
-        if name not in part or not jnp.issubdtype(part[name].dtype, jnp.floating):
-            raise InputError(f"r3f adds noise to {name!r}, an array of floats, but the view has {sorted(part)}")
-        return tuple(part[name].shape)
-
-    states = outputs.encoder_hidden_states or outputs.hidden_states
-    if not states or len(states[-1].shape) != 3:
-        raise InputError(
-            "r3f takes the shape of the word embeddings from hidden states [batch, length, dim], which the model does "
-            "not give; name the array of the batch that the noise is for, as in r3f(input='pixels')"
-        )
-    batch, length, hidden = states[-1].shape
-    return batch, length, hidden if dim is None else dim
-
-
-def _depends(function: Callable[..., Array], argument: Any) -> bool:
-    """Whether any operation between the argument and the result reads it; nothing is computed."""
-    traced = jax.make_jaxpr(function)(argument)
-    return any(partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))[1])

@@ -17,6 +17,7 @@ from jaxft.types import (
     Adaptation,
     Batch,
     Context,
+    Delta,
     Key,
     Metrics,
     Objective,
@@ -68,7 +69,7 @@ def make_step(
         bound = adaptation.bind(frozen, delta)
 
         def context(params: Params) -> Context:
-            forward = _Forward(apply, params, stats, batch, forward_key)
+            forward = _Forward(apply, params, stats, batch, forward_key, lambda other: adaptation.bind(frozen, other))
             return Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
 
         objective_frozen, weights, memory = objective.init(init_key, context(bound))
@@ -82,7 +83,9 @@ def make_step(
 
         def loss_of(learned: dict[str, PyTree]) -> tuple[jax.Array, Any]:
             params = adaptation.bind(frozen.model, learned["delta"], key=bind_key)
-            forward = _Forward(apply, params, state.stats, batch, forward_key)
+            forward = _Forward(
+                apply, params, state.stats, batch, forward_key, lambda other: adaptation.bind(frozen.model, other)
+            )
             context = Context(forward, batch, learned["delta"], state.step, objective_key)
             loss, (memory, metrics) = objective.apply(frozen.objective, learned["weights"], state.memory, context)
             return loss, (memory, metrics, forward.stats)
@@ -103,20 +106,35 @@ def make_step(
 class _Forward:
     """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next.
 
-    A view has one key: a run with changed inputs drops the same units as the run without, unless it names a key.
+    A view has one key: a run with changed inputs drops the same units as the run without, unless it names a key. A run
+    with another delta is of another model: it reads the running statistics of this one and leaves them as they are.
     ``stats`` are those of now, ``found`` what the model returned, by path.
     """
 
-    def __init__(self, apply: Callable[..., Any], params: Params, stats: PyTree, batch: Batch, key: Key):
-        self._apply, self._params, self._batch, self._key = apply, params, batch, key
+    def __init__(
+        self,
+        apply: Callable[..., Any],
+        params: Params,
+        stats: PyTree,
+        batch: Batch,
+        key: Key,
+        bind: Callable[[Delta], Params],
+    ):
+        self._apply, self._params, self._batch, self._key, self._bind = apply, params, batch, key, bind
         self.stats, self.found = stats, dict[str, jax.Array]()
         self._cache: dict[str | None, Outputs] = {}
         self._order: dict[str | None, int] = {}
 
     def __call__(
-        self, view: str | None = None, *, train: bool = True, key: Key | None = None, **changes: Any
+        self,
+        view: str | None = None,
+        *,
+        train: bool = True,
+        key: Key | None = None,
+        delta: Delta | None = None,
+        **changes: Any,
     ) -> Outputs:
-        plain = train and key is None and not changes
+        plain = train and key is None and delta is None and not changes
         if plain and view in self._cache:
             return self._cache[view]
         if view is not None and view not in self._batch:
@@ -125,9 +143,10 @@ class _Forward:
         if changes.keys() - {PREFIX}:
             inputs.pop(PREFIX, None)  # these are the activations of the inputs as they were
         of_view = jax.random.fold_in(self._key, self._order.setdefault(view, len(self._order)))
-        params = self._params if self.stats is None else join(self.stats, self._params)
+        params = self._params if delta is None else self._bind(delta)
+        params = params if self.stats is None else join(self.stats, params)
         outputs = as_outputs(self._apply(params, inputs, train=train, key=of_view if key is None else key))
-        if train and outputs.stats is not None:
+        if train and delta is None and outputs.stats is not None:
             self.found |= leaf_paths(jax.lax.stop_gradient(outputs.stats))
             self.stats = map_with_path(lambda path, leaf: self.found.get(path, leaf), self.stats)
         if plain:
@@ -156,7 +175,7 @@ def _take_stats(
 
     def probe(params: Params, batch: Batch) -> PyTree:
         key = jax.random.key(0)
-        forward = _Forward(model_apply, params, None, batch, key)
+        forward = _Forward(model_apply, params, None, batch, key, lambda _: params)
         _, delta = adaptation.init(key, params)
         context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), key)
         objective.apply(*objective.init(key, context), context)
