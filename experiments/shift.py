@@ -91,7 +91,7 @@ def histories(method: Method, setting: Setting, seeds: Sequence[int]) -> list[Hi
 
 
 def _run(method: Method, setting: Setting, seed: Any, source: Views, target: Views, measured: Any) -> Any:
-    order_key, first_key, second_key = jax.random.split(jax.random.key(seed), 3)
+    first_key, second_key = jax.random.split(jax.random.key(seed))
     model = setting.model(seed, method.norm)
     params = model.params
     if method.begin is not None:

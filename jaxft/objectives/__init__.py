@@ -1,25 +1,35 @@
 """Objectives: what is minimised. The mathematics of each is also a pure function on arrays."""
 
+from jaxft.objectives.afn import adaptive_feature_norm, norm_growth
+from jaxft.objectives.bnm import bnm, nuclear_norm_maximisation
 from jaxft.objectives.bss import bss, smallest_singular_values
 from jaxft.objectives.categories import calibration_temperature, category_relationship, reverse_category_relationship
 from jaxft.objectives.co_optimal import CoOptimalPlans, co_optimal_transport
 from jaxft.objectives.co_tuning import co_tuning, soft_cross_entropy
 from jaxft.objectives.combine import combine
+from jaxft.objectives.coral import coral, covariance, deep_coral
 from jaxft.objectives.deepjdot import deepjdot, label_cost
+from jaxft.objectives.distances import squared_distances
 from jaxft.objectives.domains import erm, group_dro, group_weights, irm, scale_gradient
+from jaxft.objectives.entropy import entropy, entropy_minimisation, infomax, information_maximisation
 from jaxft.objectives.feature_distance import channel_attention, feature_distance, squared_feature_distance
 from jaxft.objectives.fixmatch import fixmatch
 from jaxft.objectives.gromov_wasserstein import fused_gromov_wasserstein_plan
+from jaxft.objectives.jmmd import jmmd, jmmd2
+from jaxft.objectives.kernels import bandwidths, gaussian
 from jaxft.objectives.l2_sp import half_squared_distance, l2_sp
+from jaxft.objectives.lmmd import lmmd, lmmd2
+from jaxft.objectives.mcc import mcc, minimum_class_confusion
 from jaxft.objectives.mean_teacher import consistency, mean_teacher, moving_average
 from jaxft.objectives.mixup import mixup
+from jaxft.objectives.mmd import mmd, mmd2
 from jaxft.objectives.moments import m3sda, moment_distance
 from jaxft.objectives.orthogonality import gram_distance, orthogonality
 from jaxft.objectives.osbp import osbp, unknown_cross_entropy
 from jaxft.objectives.partial_classes import partial_class_weights
 from jaxft.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from jaxft.objectives.r3f import r3f, symmetric_kl
-from jaxft.objectives.shot import information_maximisation, shot, shot_pseudo_labels
+from jaxft.objectives.shot import shot, shot_pseudo_labels
 from jaxft.objectives.task import (
     cross_entropy,
     mean_squared_error,
@@ -27,12 +37,15 @@ from jaxft.objectives.task import (
     softmax_cross_entropy,
 )
 from jaxft.objectives.tokens import next_token, span_cross_entropy
-from jaxft.objectives.transport import barycentric_map, ot_map, sinkhorn_plan, squared_distances
+from jaxft.objectives.transport import barycentric_map, ot_map, sinkhorn_plan
 from jaxft.objectives.vat import kl_divergence, vat
 
 __all__ = [
     "CoOptimalPlans",
+    "adaptive_feature_norm",
+    "bandwidths",
     "barycentric_map",
+    "bnm",
     "bss",
     "calibration_temperature",
     "category_relationship",
@@ -42,29 +55,46 @@ __all__ = [
     "combine",
     "confident_cross_entropy",
     "consistency",
+    "coral",
+    "covariance",
     "cross_entropy",
+    "deep_coral",
     "deepjdot",
+    "entropy",
+    "entropy_minimisation",
     "erm",
     "feature_distance",
     "fixmatch",
     "fused_gromov_wasserstein_plan",
+    "gaussian",
     "gram_distance",
     "group_dro",
     "group_weights",
     "half_squared_distance",
+    "infomax",
     "information_maximisation",
     "irm",
+    "jmmd",
+    "jmmd2",
     "kl_divergence",
     "l2_sp",
     "label_cost",
+    "lmmd",
+    "lmmd2",
     "m3sda",
+    "mcc",
     "mean_squared_error",
     "mean_teacher",
+    "minimum_class_confusion",
     "mixup",
+    "mmd",
+    "mmd2",
     "moment_distance",
     "moving_average",
     "negative_log_likelihood",
     "next_token",
+    "norm_growth",
+    "nuclear_norm_maximisation",
     "orthogonality",
     "osbp",
     "ot_map",

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
+from jaxft.objectives.distances import squared_distances
 from jaxft.objectives.layer import Layer, layer_of
 from jaxft.objectives.rows import rows_that_count
 from jaxft.objectives.task import labelled, no_state
-from jaxft.objectives.transport import sinkhorn_plan, squared_distances
+from jaxft.objectives.transport import sinkhorn_plan
 from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 

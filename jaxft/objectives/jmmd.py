@@ -10,7 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxft.errors import InputError, nearest
-from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian, squared_distances
+from jaxft.objectives.distances import squared_distances
+from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian
 from jaxft.objectives.layer import Layer, layer_of
 from jaxft.objectives.mmd import discrepancy
 from jaxft.objectives.rows import rows_that_count

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
+from jaxft.objectives.distances import squared_distances
 from jaxft.objectives.rows import rows_that_count
 from jaxft.types import Array
 
@@ -32,25 +33,6 @@ def check_domains(source: Array, target: Array, name: str) -> None:
             f"{name} compares features of one size, but the source has {source.shape[1]} and the target "
             f"{target.shape[1]}; for features of different sizes see heterogeneous transfer"
         )
-
-
-def squared_distances(x: Array, y: Array) -> Array:
-    """‖x_i − y_j‖² in float32, ``[n, m]``, never below zero.
-
-    Args:
-        x: ``[n, dim]``.
-        y: ``[m, dim]``.
-
-    Example:
-        >>> squared_distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
-        [[25.0, 1.0]]
-    """
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
-    # Centred, so that features far from zero lose no digits.
-    centre = jax.lax.stop_gradient(x.mean(0, keepdims=True))
-    x, y = x - centre, y - centre
-    squares = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1)[None, :]
-    return jnp.maximum(squares - 2 * x @ y.T, 0.0)
 
 
 def typical_distance(x: Array, counts: Array, *, of: str = "median") -> Array:

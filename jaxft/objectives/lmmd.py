@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian, squared_distances
+from jaxft.objectives.distances import squared_distances
+from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian
 from jaxft.objectives.layer import Layer, layer_of
 from jaxft.objectives.rows import rows_that_count
 from jaxft.objectives.task import labelled, no_state

@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxft.errors import InputError, nearest
-from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian, squared_distances
+from jaxft.objectives.distances import squared_distances
+from jaxft.objectives.kernels import KERNELS, bandwidths, check_domains, gaussian
 from jaxft.objectives.layer import Layer, layer_of
 from jaxft.objectives.rows import rows_that_count
 from jaxft.objectives.task import no_state
@@ -71,7 +72,7 @@ def mmd2(
         masks = {"source_mask": counts_s, "target_mask": counts_t}
         scales = bandwidths(s, t, kernels=kernels, of=bandwidth, **masks)
     if estimator == "linear":
-        return discrepancy_of_pairs(lambda d: gaussian(d, scales), s, t, counts_s & counts_t)
+        return discrepancy_of_pairs(lambda d: gaussian(d, scales), s, t, counts_s, counts_t)
     k = tuple(gaussian(squared_distances(x, y), scales) for x, y in ((s, s), (t, t), (s, t)))
     return discrepancy(*k, counts_s, counts_t, unbiased=estimator == "unbiased")
 
@@ -106,14 +107,15 @@ def discrepancy(k_ss: Array, k_tt: Array, k_st: Array, counts_s: Array, counts_t
     return jnp.where(enough, within(k_ss, s, n) + within(k_tt, t, m) - 2 * between, 0.0)
 
 
-def discrepancy_of_pairs(kernel: Any, s: Array, t: Array, counts: Array) -> Array:
+def discrepancy_of_pairs(kernel: Any, s: Array, t: Array, counts_s: Array, counts_t: Array) -> Array:
     """The linear-time estimate: a mean over pairs of neighbouring rows, each of both domains.
 
     Args:
         kernel: of squared distances.
         s: ``[n, dim]``, n even.
         t: ``[n, dim]``.
-        counts: bools ``[n]``, of the rows of both; a pair counts when both of its rows do.
+        counts_s: bools ``[n]``; a pair counts when all four of its rows do.
+        counts_t: bools ``[n]``.
 
     Raises:
         InputError: the domains differ in rows, or n is odd.
@@ -128,7 +130,7 @@ def discrepancy_of_pairs(kernel: Any, s: Array, t: Array, counts: Array) -> Arra
         return kernel(jnp.sum((x.astype(jnp.float32) - y.astype(jnp.float32)) ** 2, axis=1))
 
     s1, s2, t1, t2 = s[::2], s[1::2], t[::2], t[1::2]
-    pairs = counts[::2] & counts[1::2]
+    pairs = (counts_s & counts_t)[::2] & (counts_s & counts_t)[1::2]
     h = k(s1, s2) + k(t1, t2) - k(s1, t2) - k(s2, t1)
     return jnp.sum(jnp.where(pairs, h, 0.0)) / jnp.maximum(jnp.sum(pairs), 1)
 

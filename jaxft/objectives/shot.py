@@ -8,46 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
+from jaxft.objectives.entropy import information_maximisation
 from jaxft.objectives.layer import Layer, layer_of
-from jaxft.objectives.rows import mean_of_rows, rows_that_count
+from jaxft.objectives.rows import rows_that_count
 from jaxft.objectives.task import part_of, softmax_cross_entropy
 from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
 
 COLUMN = "pseudo_labels"
 ROW = "row"
 SOURCES = ("batch", "bank", "column")
-
-
-def information_maximisation(logits: Array, *, mask: Array | None = None) -> Array:
-    """Predictions that are sure of each row and different over the rows, in float32.
-
-    L = E[H(p)] − H(E[p])
-
-    Args:
-        logits: of p, ``[batch, classes]``.
-        mask: bools ``[batch]``; False leaves a row out.
-
-    Returns:
-        A scalar, at most zero and at least −log C; zero when nothing counts.
-
-    Raises:
-        InputError: the logits are not ``[batch, classes]``, or the mask does not fit.
-
-    Example:
-        >>> round(float(information_maximisation(jnp.array([[90.0, 0.0], [0.0, 90.0]]))), 4)
-        -0.6931
-
-    References:
-        Liang et al., "Do We Really Need to Access the Source Data? Source Hypothesis Transfer for Unsupervised Domain
-        Adaptation", 2020.
-    """
-    if logits.ndim != 2:
-        raise InputError(f"information maximisation expects logits [batch, classes], but they are {list(logits.shape)}")
-    counts = rows_that_count(logits, mask)
-    z = jnp.where(counts[:, None], logits.astype(jnp.float32), 0.0)
-    p, log_p = jax.nn.softmax(z), jnp.maximum(jax.nn.log_softmax(z), -1e30)
-    mean = jnp.sum(jnp.where(counts[:, None], p, 0.0), axis=0) / jnp.maximum(jnp.sum(counts), 1)
-    return mean_of_rows(-jnp.sum(p * log_p, axis=1), counts) + jnp.sum(mean * jnp.log(jnp.maximum(mean, 1e-30)))
 
 
 def shot_pseudo_labels(features: Array, logits: Array, *, mask: Array | None = None) -> Array:
