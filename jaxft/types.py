@@ -109,16 +109,43 @@ class Context(NamedTuple):
     key: Key
 
 
+Loss = Callable[[Frozen, Weights, Memory, Context], tuple[Array, tuple[Memory, Metrics]]]
+
+
+class Turn(NamedTuple):
+    """A part of an update with a loss of its own, beside the main part: a critic that learns first, a second phase.
+
+    Attributes:
+        name: its loss is the metric of that name, after the last repeat.
+        apply: ``apply(frozen, weights, memory, context) -> (loss, (memory, metrics))``.
+        learns: selects what it changes in ``{"delta": …, "weights": …}``, such as ``"weights/**"``.
+        repeats: how often it is taken in every update.
+        optimizer: an optax transformation; the step's if None. Each part has a state of its own.
+        first: it is taken before the main part, else after.
+        alone: what it learns does not learn in the main part.
+    """
+
+    name: str
+    apply: Loss
+    learns: Choice
+    repeats: int = 1
+    optimizer: Any = None
+    first: bool = False
+    alone: bool = False
+
+
 class Objective(NamedTuple):
     """What is minimised.
 
     Attributes:
         init: ``init(key, context) -> (frozen, weights, memory)``; pure, and traced once more for shapes.
         apply: ``apply(frozen, weights, memory, context) -> (loss, (memory, metrics))``.
+        turns: further parts of every update, for methods that alternate.
     """
 
     init: Callable[[Key, Context], tuple[Frozen, Weights, Memory]]
-    apply: Callable[[Frozen, Weights, Memory, Context], tuple[Array, tuple[Memory, Metrics]]]
+    apply: Loss
+    turns: tuple[Turn, ...] = ()
 
 
 class Start(NamedTuple):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
+from jaxft.trees import Selection, as_selector, select
+from jaxft.types import Array, Context, Key, Mask, Memory, Metrics, Objective, Params, Turn
 
 Weight = float | np.number | np.ndarray | Array | Callable[[Array], Array]
 
@@ -21,7 +22,7 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
     L = Σ_k w_k(step) L_k
 
     Each term logs its raw value under its name, ``name/weight`` and ``name/weighted`` beside it, and its own metrics
-    as ``name/metric``.
+    as ``name/metric``. The turns of a term are turns of the sum, and its weight is that of the main part alone.
 
     Args:
         **terms: an objective, or a pair of an objective and its weight: a number, traced or not, or a schedule from the
@@ -63,7 +64,25 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
                 metrics[metric] = value
         return total, (memories, metrics)
 
-    return Objective(init, apply)
+    turns = [_within(name, index, turn) for index, (name, (term, _)) in enumerate(pairs.items()) for turn in term.turns]
+    return Objective(init, apply, tuple(turns))
+
+
+def _within(name: str, index: int, turn: Turn) -> Turn:
+    """A turn of one term as a turn of them all, which sees that term's arrays alone."""
+
+    def apply(frozen: Any, weights: Any, memory: Any, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+        inner = context._replace(key=jax.random.fold_in(context.key, index))
+        loss, (own, metrics) = turn.apply(frozen[name], weights[name], memory[name], inner)
+        return loss, ({**memory, name: own}, metrics)
+
+    def mask(learned: Params) -> Mask:
+        inner = select(turn.learns, {"delta": learned["delta"], "weights": learned["weights"][name]})
+        others = jax.tree.map(lambda _: False, learned["weights"])
+        return {"delta": inner["delta"], "weights": {**others, name: inner["weights"]}}
+
+    learns = Selection(mask, f"{as_selector(turn.learns)!r} of the term {name!r}")
+    return turn._replace(name=f"{name}/{turn.name}", apply=apply, learns=learns)
 
 
 def _pair(name: str, term: Any) -> tuple[Objective, Weight]:

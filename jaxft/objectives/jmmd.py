@@ -72,12 +72,11 @@ def jmmd2(
         check_domains(x, y, "the joint discrepancy")
         s, t = jnp.where(counts_s[:, None], x, 0.0), jnp.where(counts_t[:, None], y, 0.0)
         if gamma is None:
-            masks = {"source_mask": counts_s, "target_mask": counts_t}
-            gamma = bandwidths(s, t, kernels=number, of=bandwidth, **masks)
+            gamma = bandwidths(s, t, kernels=number, of=bandwidth, source_mask=counts_s, target_mask=counts_t)
         for product, (first, second) in zip(products, ((s, s), (t, t), (s, t)), strict=True):
             product.append(gaussian(squared_distances(first, second), gamma))
-    k = (functools.reduce(operator.mul, product) for product in products)
-    return discrepancy(*k, counts_s, counts_t, unbiased=estimator == "unbiased")
+    k_ss, k_tt, k_st = (functools.reduce(operator.mul, product) for product in products)
+    return discrepancy(k_ss, k_tt, k_st, counts_s, counts_t, unbiased=estimator == "unbiased")
 
 
 def jmmd(
@@ -123,8 +122,16 @@ def jmmd(
         t = [layer_of(context, target, layer) for layer in layers]
         if not s:
             raise InputError("jmmd compares at least one layer; name them, as in jmmd(('features', 'probabilities'))")
-        options = {"estimator": estimator, "scales": scales, "kernels": kernels, "bandwidth": bandwidth}
-        masks = {"source_mask": s[0][1], "target_mask": t[0][1]}
-        return jmmd2([x for x, _ in s], [x for x, _ in t], **masks, **options), (memory, {})
+        found = jmmd2(
+            [x for x, _ in s],
+            [x for x, _ in t],
+            estimator=estimator,
+            scales=scales,
+            kernels=kernels,
+            bandwidth=bandwidth,
+            source_mask=s[0][1],
+            target_mask=t[0][1],
+        )
+        return found, (memory, {})
 
     return Objective(no_state, apply)

@@ -123,7 +123,17 @@ def lmmd(
         s, counts_s = layer_of(context, source, layer)
         t, counts_t = layer_of(context, target, layer)
         p, _ = layer_of(context, target, "probabilities")
-        options = {"scales": scales, "kernels": kernels, "bandwidth": bandwidth}
-        return lmmd2(s, t, labels, p, source_mask=counts_s, target_mask=counts_t, **options), (memory, {})
+        found = lmmd2(
+            s,
+            t,
+            labels,
+            p,
+            scales=scales,
+            kernels=kernels,
+            bandwidth=bandwidth,
+            source_mask=counts_s,
+            target_mask=counts_t,
+        )
+        return found, (memory, {})
 
     return Objective(no_state, apply)

@@ -69,12 +69,11 @@ def mmd2(
     counts_s, counts_t = rows_that_count(source, source_mask), rows_that_count(target, target_mask)
     s, t = (jnp.where(counts[:, None], x, 0.0) for x, counts in ((source, counts_s), (target, counts_t)))
     if scales is None:
-        masks = {"source_mask": counts_s, "target_mask": counts_t}
-        scales = bandwidths(s, t, kernels=kernels, of=bandwidth, **masks)
+        scales = bandwidths(s, t, kernels=kernels, of=bandwidth, source_mask=counts_s, target_mask=counts_t)
     if estimator == "linear":
         return discrepancy_of_pairs(lambda d: gaussian(d, scales), s, t, counts_s, counts_t)
-    k = tuple(gaussian(squared_distances(x, y), scales) for x, y in ((s, s), (t, t), (s, t)))
-    return discrepancy(*k, counts_s, counts_t, unbiased=estimator == "unbiased")
+    k_ss, k_tt, k_st = (gaussian(squared_distances(x, y), scales) for x, y in ((s, s), (t, t), (s, t)))
+    return discrepancy(k_ss, k_tt, k_st, counts_s, counts_t, unbiased=estimator == "unbiased")
 
 
 def discrepancy(k_ss: Array, k_tt: Array, k_st: Array, counts_s: Array, counts_t: Array, *, unbiased: bool) -> Array:
@@ -174,7 +173,16 @@ def mmd(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         s, counts_s = layer_of(context, source, layer)
         t, counts_t = layer_of(context, target, layer)
-        options = {"estimator": estimator, "scales": scales, "kernels": kernels, "bandwidth": bandwidth}
-        return mmd2(s, t, source_mask=counts_s, target_mask=counts_t, **options), (memory, {})
+        found = mmd2(
+            s,
+            t,
+            estimator=estimator,
+            scales=scales,
+            kernels=kernels,
+            bandwidth=bandwidth,
+            source_mask=counts_s,
+            target_mask=counts_t,
+        )
+        return found, (memory, {})
 
     return Objective(no_state, apply)

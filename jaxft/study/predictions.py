@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxft.metrics import classification_metrics, language_metrics, regression_metrics
 from jaxft.objectives import negative_log_likelihood
-from jaxft.train.step import as_outputs
+from jaxft.train.forward import as_outputs
 from jaxft.types import Array, Params
 
 NOT_FOR_THE_MODEL = ("labels", "mask")

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxft.errors import InputError
 from jaxft.metrics import classification_metrics, language_metrics, regression_metrics, tagging_metrics
+from jaxft.train.forward import as_outputs
 from jaxft.train.sharding import Placement, shard_batch
-from jaxft.train.step import as_outputs
 from jaxft.train.token_losses import IGNORED, NOT_FOR_THE_MODEL, token_losses
 from jaxft.types import Batch, Params
 from jaxft.weights import lift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
+from jaxft.train.forward import Forward
+from jaxft.train.turns import start, take_parts
 from jaxft.train.unread import check_added
-from jaxft.trees import join, leaf_paths, map_with_path, partition
+from jaxft.trees import leaf_paths, map_with_path, partition
 from jaxft.types import (
-    PREFIX,
     Adaptation,
     Batch,
     Context,
@@ -21,7 +22,6 @@ from jaxft.types import (
     Key,
     Metrics,
     Objective,
-    Outputs,
     Params,
     PyTree,
     Step,
@@ -69,103 +69,31 @@ def make_step(
         bound = adaptation.bind(frozen, delta)
 
         def context(params: Params) -> Context:
-            forward = _Forward(apply, params, stats, batch, forward_key, lambda other: adaptation.bind(frozen, other))
+            forward = Forward(apply, params, stats, batch, forward_key, lambda other: adaptation.bind(frozen, other))
             return Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
 
         objective_frozen, weights, memory = objective.init(init_key, context(bound))
         check_added(lambda bound: objective.apply(objective_frozen, weights, memory, context(bound))[0], params, bound)
-        opt_state = optimizer.init({"delta": delta, "weights": weights})
+        opt_state = start(objective, optimizer, {"delta": delta, "weights": weights})
         state = TrainState(jnp.zeros((), jnp.int32), delta, weights, memory, stats, opt_state, state_key)
         return StepFrozen(frozen, objective_frozen), state
 
     def update(frozen: StepFrozen, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        bind_key, forward_key, objective_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
-
-        def loss_of(learned: dict[str, PyTree]) -> tuple[jax.Array, Any]:
-            params = adaptation.bind(frozen.model, learned["delta"], key=bind_key)
-            forward = _Forward(
+        def context(delta: Delta, key: Key) -> Context:
+            bind_key, forward_key, objective_key = jax.random.split(key, 3)
+            params = adaptation.bind(frozen.model, delta, key=bind_key)
+            forward = Forward(
                 apply, params, state.stats, batch, forward_key, lambda other: adaptation.bind(frozen.model, other)
             )
-            context = Context(forward, batch, learned["delta"], state.step, objective_key)
-            loss, (memory, metrics) = objective.apply(frozen.objective, learned["weights"], state.memory, context)
-            return loss, (memory, metrics, forward.stats)
+            return Context(forward, batch, delta, state.step, objective_key)
 
-        learned = {"delta": state.delta, "weights": state.weights}
-        (loss, (memory, metrics, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(learned)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, learned)
-        learned = optax.apply_updates(learned, updates)
-        new = TrainState(state.step + 1, learned["delta"], learned["weights"], memory, stats, opt_state, state.key)
-        ours = {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
-        if clash := sorted({"step", *ours} & metrics.keys()):
-            raise InputError(f"the objective names a metric {clash[0]!r}, as the step does; rename the term or metric")
-        return new, ours | metrics
+        key = jax.random.fold_in(state.key, state.step)
+        new, metrics = take_parts(objective, optimizer, frozen.objective, state, context, key)
+        if "step" in metrics:
+            raise InputError("the objective names a metric 'step', as the step does; rename the term or metric")
+        return new._replace(step=state.step + 1), metrics
 
     return Step(init, update)
-
-
-class _Forward:
-    """Runs the bound model on views of the batch, once each; running statistics pass from one run to the next.
-
-    A view has one key: a run with changed inputs drops the same units as the run without, unless it names a key. A run
-    with another delta is of another model: it reads the running statistics of this one and leaves them as they are.
-    ``stats`` are those of now, ``found`` what the model returned, by path.
-    """
-
-    def __init__(
-        self,
-        apply: Callable[..., Any],
-        params: Params,
-        stats: PyTree,
-        batch: Batch,
-        key: Key,
-        bind: Callable[[Delta], Params],
-    ):
-        self._apply, self._params, self._batch, self._key, self._bind = apply, params, batch, key, bind
-        self.stats, self.found = stats, dict[str, jax.Array]()
-        self._cache: dict[str | None, Outputs] = {}
-        self._order: dict[str | None, int] = {}
-
-    def __call__(
-        self,
-        view: str | None = None,
-        *,
-        train: bool = True,
-        key: Key | None = None,
-        delta: Delta | None = None,
-        **changes: Any,
-    ) -> Outputs:
-        plain = train and key is None and delta is None and not changes
-        if plain and view in self._cache:
-            return self._cache[view]
-        if view is not None and view not in self._batch:
-            raise InputError(f"the objective reads the view {view!r}, but the batch has {sorted(self._batch)}")
-        inputs = _for_the_model({**(self._batch if view is None else self._batch[view]), **changes})
-        if changes.keys() - {PREFIX}:
-            inputs.pop(PREFIX, None)  # these are the activations of the inputs as they were
-        of_view = jax.random.fold_in(self._key, self._order.setdefault(view, len(self._order)))
-        params = self._params if delta is None else self._bind(delta)
-        params = params if self.stats is None else join(self.stats, params)
-        outputs = as_outputs(self._apply(params, inputs, train=train, key=of_view if key is None else key))
-        if train and delta is None and outputs.stats is not None:
-            self.found |= leaf_paths(jax.lax.stop_gradient(outputs.stats))
-            self.stats = map_with_path(lambda path, leaf: self.found.get(path, leaf), self.stats)
-        if plain:
-            self._cache[view] = outputs
-        return outputs
-
-
-def _for_the_model(batch: Batch) -> dict[str, Any]:
-    """The batch, or each of its views, without labels and mask."""
-    return {
-        name: _for_the_model(value) if isinstance(value, Mapping) else value
-        for name, value in batch.items()
-        if name not in ("labels", "mask")
-    }
-
-
-def as_outputs(result: Any) -> Outputs:
-    """Takes a bare array from a plain function as logits."""
-    return result if isinstance(result, Outputs) else Outputs(logits=result)
 
 
 def _take_stats(
@@ -175,7 +103,7 @@ def _take_stats(
 
     def probe(params: Params, batch: Batch) -> PyTree:
         key = jax.random.key(0)
-        forward = _Forward(model_apply, params, None, batch, key, lambda _: params)
+        forward = Forward(model_apply, params, None, batch, key, lambda _: params)
         _, delta = adaptation.init(key, params)
         context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), key)
         objective.apply(*objective.init(key, context), context)

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxft.errors import InputError
 from jaxft.objectives import negative_log_likelihood
+from jaxft.train.forward import as_outputs
 from jaxft.train.sharding import Placement, shard_batch
-from jaxft.train.step import as_outputs
 from jaxft.types import Array, Batch, Params
 from jaxft.weights import lift
 
