@@ -21,7 +21,9 @@ class Method(NamedTuple):
     """A way to adapt, from a net that is new or one that the source has trained.
 
     Attributes:
-        objective: the steps there are -> what is minimised, over the views "source" and "target".
+        objective: (the steps there are, the weight of its own) -> what is minimised, over the views "source" and
+            "target".
+        weights: candidates for its weight, among which a run without target labels chooses.
         adaptation: what learns.
         begin: None for a new net, or the steps that the source alone trains it for first.
         norm: whether the net has batch norm.
@@ -29,7 +31,8 @@ class Method(NamedTuple):
         optimizer: of the adaptation; that of the setting if None.
     """
 
-    objective: Callable[[int], ft.Objective]
+    objective: Callable[[int, Any], ft.Objective]
+    weights: tuple[float, ...] = (1.0,)
     adaptation: ft.Adaptation = ft.full()
     begin: int | None = None
     norm: bool = False
@@ -75,29 +78,36 @@ class History(NamedTuple):
     seconds: float
 
 
-def histories(method: Method, setting: Setting, seeds: Sequence[int]) -> list[History]:
-    """A run for each seed, by one program that threads call side by side."""
-    data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
-    compiled = jax.jit(lambda seed, data: _run(method, setting, seed, *data)).lower(jnp.uint32(0), data).compile()
-    points = np.arange(setting.every, setting.steps + 1, setting.every)
+class Program:
+    """A method's whole run, compiled once for every seed and weight."""
 
-    def timed(seed: int) -> History:
+    def __init__(self, method: Method, setting: Setting):
+        data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
+        whole = jax.jit(lambda seed, weight, data: _run(method, setting, seed, weight, *data))
+        compiled = whole.lower(jnp.uint32(0), jnp.float32(1), data).compile()
+        self._call = lambda seed, weight: compiled(jnp.uint32(seed), jnp.float32(weight), data)
+        self._points = np.arange(setting.every, setting.steps + 1, setting.every)
+
+    def history(self, seed: int, weight: float) -> History:
+        """One run."""
         began = time.perf_counter()
-        outputs = jax.device_get(compiled(jnp.uint32(seed), data))
-        return History(points, outputs, time.perf_counter() - began)
+        outputs = jax.device_get(self._call(seed, weight))
+        return History(self._points, outputs, time.perf_counter() - began)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(timed, seeds))
+    def histories(self, runs: Sequence[tuple[int, float]]) -> list[History]:
+        """A run for each seed and weight; two threads call the program side by side."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda run: self.history(*run), runs))
 
 
-def _run(method: Method, setting: Setting, seed: Any, source: Views, target: Views, measured: Any) -> Any:
+def _run(method: Method, setting: Setting, seed: Any, weight: Any, source: Views, target: Views, measured: Any) -> Any:
     first_key, second_key = jax.random.split(jax.random.key(seed))
     model = setting.model(seed, method.norm)
     params = model.params
     if method.begin is not None:
-        plain = Method(lambda _: ft.cross_entropy("source"), norm=method.norm, statistics=method.statistics)
-        params, _ = _train(plain, setting, model, params, first_key, source, target, {}, method.begin)
-    _, outputs = _train(method, setting, model, params, second_key, source, target, measured, setting.steps)
+        plain = Method(lambda *_: ft.cross_entropy("source"), norm=method.norm)
+        params, _ = _train(plain, setting, model, params, first_key, source, target, {}, method.begin, weight)
+    _, outputs = _train(method, setting, model, params, second_key, source, target, measured, setting.steps, weight)
     return outputs
 
 
@@ -111,6 +121,7 @@ def _train(
     target: Views,
     measured: Any,
     steps: int,
+    weight: Any,
 ) -> Any:
     """The params after so many steps, and what was measured on the way."""
     init_key, source_key, target_key = jax.random.split(key, 3)
@@ -123,14 +134,14 @@ def _train(
         return {view: jax.tree.map(lambda column, view=view: column[rows[view]], columns[view]) for view in rows}
 
     optimizer = method.optimizer or setting.optimizer
-    step = ft.make_step(
-        model.apply, method.adaptation, method.objective(steps), optimizer, statistics=method.statistics
-    )
+    objective = method.objective(steps, weight)
+    step = ft.make_step(model.apply, method.adaptation, objective, optimizer, statistics=method.statistics)
     frozen, state = step.init(init_key, params, batch(0))
 
     def bound(state: ft.TrainState) -> Any:
         params = method.adaptation.bind(frozen.model, state.delta)
-        return params if state.stats is None else ft.join(state.stats, params)
+        stats = ft.statistics_of(state.stats)
+        return params if stats is None else ft.join(stats, params)
 
     def stretch(state: ft.TrainState, first: Any) -> Any:
         state, _ = jax.lax.scan(lambda state, index: step.update(frozen, state, batch(index)), state, first + places)

@@ -111,6 +111,7 @@ from .study import run_on_ray as run_on_ray
 from .study import run_study as run_study
 from .study import search as search
 from .study import uniform as uniform
+from .train import adabn as adabn
 from .train import adamw as adamw
 from .train import cost as cost
 from .train import data_parallel as data_parallel
@@ -132,6 +133,7 @@ from .train import predict as predict
 from .train import repartition as repartition
 from .train import save_adapter as save_adapter
 from .train import slanted_triangular as slanted_triangular
+from .train import statistics_of as statistics_of
 from .train import token_losses as token_losses
 from .train import tpu_topology as tpu_topology
 from .train import unfreezing_phases as unfreezing_phases

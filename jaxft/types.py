@@ -167,6 +167,16 @@ class StepFrozen(NamedTuple):
     objective: Frozen
 
 
+class DomainStatistics(NamedTuple):
+    """Running statistics of each domain, apart.
+
+    Attributes:
+        views: name of the view -> its statistics.
+    """
+
+    views: Mapping[str, PyTree]
+
+
 class TrainState(NamedTuple):
     """Only what changes in training, only arrays."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from jaxft.errors import InputError
 from jaxft.trees import join
-from jaxft.types import Adaptation, Delta, Frozen, Params, PyTree
+from jaxft.types import Adaptation, Delta, DomainStatistics, Frozen, Params, PyTree
 from jaxft.weights import materialise_all
 
 
@@ -18,6 +19,9 @@ def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta, *, stats: PyTree
         delta: the trained arrays.
         stats: running statistics, ``state.stats`` of a step; None for a model without.
 
+    Raises:
+        InputError: the statistics are of several domains.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxft.adapt import lora
@@ -26,5 +30,10 @@ def merge(adaptation: Adaptation, frozen: Frozen, delta: Delta, *, stats: PyTree
         >>> merge(adaptation, frozen, {"kernel": {"a": jnp.ones((2, 1)), "b": jnp.ones((1, 3))}})["kernel"][0]
         Array([2., 2., 2.], dtype=float32)
     """
+    if isinstance(stats, DomainStatistics):
+        raise InputError(
+            f"there are running statistics of {', '.join(stats.views)}, and a merged model has those of one; choose "
+            "it with stats=jaxft.statistics_of(state.stats, 'target')"
+        )
     params = adaptation.bind(frozen, delta)
     return materialise_all(params if stats is None else join(stats, params))

@@ -52,6 +52,9 @@ class NormSpec(NamedTuple):
     dtype: Any
 
 
+_STATISTICS = {"mean": nn.initializers.zeros, "var": nn.initializers.ones}
+
+
 class BatchNorm(nn.Module):
     """(x − mean) / sqrt(var + eps) · scale + bias for each channel, in float32 whatever the input.
 
@@ -71,11 +74,10 @@ class BatchNorm(nn.Module):
         s, shape = self.spec, (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
-        var = lax.stop_gradient(self.param("var", nn.initializers.ones, shape))
+        running = {name: self.param(name, init, shape) for name, init in _STATISTICS.items()}
+        mean, var = (lax.stop_gradient(value) for value in running.values())
         wide = x.astype(jnp.float32)
         if train:
-            running = {"mean": mean, "var": var}
             if s.update_stats:
                 mean = wide.mean(axis=(0, 1, 2))
                 var = jnp.square(wide - mean).mean(axis=(0, 1, 2))

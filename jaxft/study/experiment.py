@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
 from jaxft.errors import InputError
-from jaxft.types import Adaptation, Array, Model, Objective
+from jaxft.train import make_step
+from jaxft.types import Adaptation, Array, Model, Objective, Step
 
 
 class Experiment(NamedTuple):
@@ -28,6 +30,7 @@ class Experiment(NamedTuple):
         evaluate_every: steps between evaluations; None evaluates after the last step alone.
         max_length: the longest text in tokens; longer ones are cut.
         task: how predictions are measured, as `evaluate` says; None asks the model's config, else "classify".
+        statistics: whose rows batch norm sees, as `make_step` says; with "separate" those of the target evaluate.
     """
 
     model: Model
@@ -42,6 +45,7 @@ class Experiment(NamedTuple):
     evaluate_every: int | None = None
     max_length: int = 128
     task: str | None = None
+    statistics: str | None = None
 
 
 MEASURED = ("classify", "regress", "lm", "seq2seq")
@@ -67,6 +71,22 @@ def check_experiment(experiment: Any) -> Experiment:
             )
     task_of(experiment)
     return experiment
+
+
+def step_of(experiment: Experiment, apply: Callable[..., Any]) -> Step:
+    """The training step of a run.
+
+    Args:
+        experiment: of the run.
+        apply: of its model, or what computes the same from activations that are kept.
+    """
+    return make_step(
+        apply,
+        experiment.adaptation,
+        experiment.objective,
+        experiment.optimizer,
+        statistics=experiment.statistics,
+    )
 
 
 def task_of(experiment: Experiment) -> str:

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.study.experiment import Experiment, task_of
+from jaxft.study.experiment import Experiment, step_of, task_of
 from jaxft.study.feed import Feed, feed, whole
 from jaxft.study.prepare import Prepared
 from jaxft.study.start import first_batch, first_state
 from jaxft.study.trace import Outcome, digest, evaluate_state, traced_once
-from jaxft.train import make_step
 
 
 class _HostBatches:
@@ -50,7 +49,7 @@ def run_loop(experiment: Experiment, prepared: Prepared) -> Outcome:
     stream = feed(prepared.train, order_key, batch_size=experiment.batch_size, chosen=experiment.rows)
     batches = _HostBatches(prepared, stream)
     apply = experiment.model.apply
-    step = make_step(apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+    step = step_of(experiment, apply)
     frozen, state = step.init(init_key, experiment.model.params, batches[0])
     update = jax.jit(step.update, donate_argnums=1)
     evaluation = jax.jit(partial(evaluate_state, apply, experiment.adaptation, task_of(experiment)))
@@ -76,7 +75,7 @@ def step_flops(experiment: Experiment, prepared: Prepared) -> float:
     found: list[float] = []
 
     def look() -> None:
-        step = make_step(experiment.model.apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+        step = step_of(experiment, experiment.model.apply)
         frozen, state = first_state(experiment, prepared)
         batch = first_batch(experiment, prepared)
         found.append(traced_once(partial(step.update, frozen), state, batch)[1])

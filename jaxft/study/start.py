@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxft.study.experiment import Experiment
+from jaxft.study.experiment import Experiment, step_of
 from jaxft.study.feed import whole
 from jaxft.study.predictions import NOT_FOR_THE_MODEL, rows_a_batch
 from jaxft.study.prefix import Prefix, find_prefix, known_leaves
 from jaxft.study.prefix_columns import PrefixRefused
 from jaxft.study.prepare import Prepared
-from jaxft.train import make_step
 from jaxft.types import PREFIX, Params, StepFrozen, TrainState
 
 logger = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ def start_of(experiment: Experiment, prepared: Prepared, *, limit: int) -> Start
 
 def first_state(experiment: Experiment, prepared: Prepared) -> tuple[StepFrozen, TrainState]:
     """What a step starts with: shapes, and the values of what depends on neither seed nor traced settings."""
-    step = make_step(experiment.model.apply, experiment.adaptation, experiment.objective, experiment.optimizer)
+    step = step_of(experiment, experiment.model.apply)
     return step.init(jax.random.key(0), experiment.model.params, first_batch(experiment, prepared))
 
 

@@ -14,14 +14,14 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxft.adapt import MaskedRank
 from jaxft.errors import InputError
-from jaxft.study.experiment import Experiment, check_experiment, task_of
+from jaxft.study.experiment import Experiment, check_experiment, step_of, task_of
 from jaxft.study.feed import Feed, feed
 from jaxft.study.memory import device_bytes
 from jaxft.study.predictions import predict_rows
 from jaxft.study.prefix_program import products
 from jaxft.study.prepare import Prepared, prepare
 from jaxft.study.start import first_state, start_of
-from jaxft.train import make_step
+from jaxft.train import statistics_of
 from jaxft.trees import fingerprint, join, leaf_paths
 from jaxft.types import Adaptation, Array, Params, StepFrozen, TrainState
 from jaxft.weights import lift
@@ -174,7 +174,7 @@ def _run(experiment: Experiment, prepared: Prepared) -> tuple[Outcome, float, fl
         columns, held_out = jax.tree.map(jnp.asarray, start.prepared)
     init_key, order_key = jax.random.split(jax.random.key(experiment.seed))
     stream = feed(columns, order_key, batch_size=experiment.batch_size, chosen=experiment.rows)
-    step = make_step(start.train, experiment.adaptation, experiment.objective, experiment.optimizer)
+    step = step_of(experiment, start.train)
     first = stream.batch(stream.start(), 0)
     frozen, state = step.init(init_key, experiment.model.params, first)
     update, flops = traced_once(partial(step.update, frozen), state, first)
@@ -248,8 +248,9 @@ def evaluate_state(
 ) -> dict[str, Any]:
     """Predictions of every held-out part, as `predict_rows` says."""
     params: Params = adaptation.bind(frozen.model, state.delta)
-    if state.stats is not None:
-        params = join(state.stats, params)
+    stats = statistics_of(state.stats)
+    if stats is not None:
+        params = join(stats, params)
     lifted = lift(apply)
     return {name: predict_rows(lifted, params, columns, task) for name, columns in held_out.items()}
 

@@ -1,5 +1,6 @@
 """Training: the step, the loop around it, evaluation, checkpoints, optimizers, many devices."""
 
+from jaxft.train.adabn import adabn
 from jaxft.train.checkpoint import Checkpointer, Restored, restore
 from jaxft.train.compile_cache import enable_compile_cache
 from jaxft.train.costs import Cost, cost
@@ -12,6 +13,7 @@ from jaxft.train.peft_save import save_adapter
 from jaxft.train.phases import Phase, lp_ft_phases, repartition, unfreezing_phases
 from jaxft.train.rates import discriminative_rates, layerwise_rates, lora_plus
 from jaxft.train.sharding import Placement, data_parallel, fully_sharded, make_mesh, shard, shard_batch, shardings
+from jaxft.train.statistics import statistics_of
 from jaxft.train.step import make_step
 from jaxft.train.stops import Interrupted, NonFiniteLoss, TrainingStopped
 from jaxft.train.token_losses import TokenLosses, label_losses, token_losses
@@ -34,6 +36,7 @@ __all__ = [
     "TrainingStopped",
     "UnfreezingState",
     "WeightChange",
+    "adabn",
     "adamw",
     "cost",
     "data_parallel",
@@ -61,6 +64,7 @@ __all__ = [
     "shard_batch",
     "shardings",
     "slanted_triangular",
+    "statistics_of",
     "token_losses",
     "tpu_topology",
     "unfreezing_phases",

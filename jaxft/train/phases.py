@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.adapt.narrow import hold, release
+from jaxft.errors import InputError
+from jaxft.train.turns import TurnStates
 from jaxft.train.unfreezing import check_groups, gradual_unfreezing
 from jaxft.trees import Selection, as_selector, everything, leaf_paths, map_with_path, select
 from jaxft.types import Choice, Delta, Frozen, Mask, Params, Selector, Start, StepFrozen, TrainState
@@ -115,7 +117,8 @@ def repartition(frozen: StepFrozen, state: TrainState, phase: Phase) -> tuple[St
         phase: the one to come, the same as the one so far included.
 
     Raises:
-        InputError: the phase selects nothing that learns, or not what its optimizer's groups cover.
+        InputError: the phase selects nothing that learns, or not what its optimizer's groups cover; the objective has
+            turns, whose optimizers a phase does not have.
 
     Example:
         >>> import jax.numpy as jnp
@@ -129,6 +132,11 @@ def repartition(frozen: StepFrozen, state: TrainState, phase: Phase) -> tuple[St
         >>> sorted(ft.leaf_paths(state.delta)), jax.tree.leaves(frozen)
         (['body', 'head'], [])
     """
+    if isinstance(state.opt_state, TurnStates):
+        raise InputError(
+            "the objective has turns, each with an optimizer's state of its own, which a phase does not carry over; "
+            "freeze over time in one program, with gradual_unfreezing or lp_ft"
+        )
     model, delta = hold(*release(frozen.model, state.delta), phase.selector)
     opt_state = phase.optimizer.init({"delta": delta, "weights": state.weights})
     former = leaf_paths(state.opt_state)

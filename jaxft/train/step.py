@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import optax
 
 from jaxft.errors import InputError
 from jaxft.train.forward import Forward
+from jaxft.train.statistics import check_policy
 from jaxft.train.turns import start, take_parts
 from jaxft.train.unread import check_added
 from jaxft.trees import leaf_paths, map_with_path, partition
@@ -19,6 +21,7 @@ from jaxft.types import (
     Batch,
     Context,
     Delta,
+    DomainStatistics,
     Key,
     Metrics,
     Objective,
@@ -36,16 +39,36 @@ def make_step(
     adaptation: Adaptation,
     objective: Objective,
     optimizer: optax.GradientTransformation,
+    *,
+    statistics: str | None = None,
 ) -> Step:
     """Builds a training step, two pure functions that the caller jits, vmaps and shards.
 
     Only what learns, ``{"delta": …, "weights": …}``, is differentiated; the frozen arrays are an argument.
+
+    Batch norm whose running statistics move in training needs a policy where the objective runs several views, the
+    domains of a shift; ``statistics`` names it:
+
+    - "joint": all views are one batch, normalised together; the statistics are of all.
+    - "separate": each view is normalised by its own rows and has statistics of its own, of which `statistics_of` gives
+      those to evaluate with.
+    - "source": the statistics are of all views but "target", which is run as in evaluation, normalised by them.
+    - "frozen": every view is run as in evaluation; the statistics stay as they are.
+    - "adabn": each view is normalised by its own rows; the statistics are of the view "target" alone, which is run for
+      them even where no term reads it.
+
+    Turns of an objective read the statistics and do not move them.
 
     Args:
         model_apply: ``(params, batch, *, train=False, key=None) -> Outputs``, or an array, taken as logits.
         adaptation: what learns, and how it enters the model.
         objective: what is minimised.
         optimizer: an optax transformation over ``{"delta": …, "weights": …}``.
+        statistics: None for a model without moving statistics, or an objective that runs one view.
+
+    Raises:
+        InputError: at ``init``: there is no such policy, it does not fit the model, or statistics would mix domains
+            without one.
 
     Example:
         >>> import jaxft as ft
@@ -57,11 +80,15 @@ def make_step(
         >>> state, metrics = jax.jit(step.update)(frozen, state, batch)
         >>> round(float(metrics["loss"]), 4)
         0.6931
+
+    References:
+        Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016 (adabn). Chang et al.,
+        "Domain-Specific Batch Normalization for Unsupervised Domain Adaptation", 2019 (separate).
     """
     apply = lift(model_apply)
 
     def init(key: Key, params: Params, batch: Batch) -> tuple[StepFrozen, TrainState]:
-        params, stats = _take_stats(model_apply, adaptation, objective, params, batch)
+        params, stats = _take_stats(model_apply, adaptation, objective, params, batch, statistics)
         adapt_key, objective_key, state_key = jax.random.split(key, 3)
         frozen, delta = adaptation.init(adapt_key, params)
         delta = jax.tree.map(jnp.copy, delta)  # so that a donated state never takes the caller's params with it
@@ -69,7 +96,8 @@ def make_step(
         bound = adaptation.bind(frozen, delta)
 
         def context(params: Params) -> Context:
-            forward = Forward(apply, params, stats, batch, forward_key, lambda other: adaptation.bind(frozen, other))
+            bind = functools.partial(adaptation.bind, frozen)
+            forward = Forward(apply, params, stats, batch, forward_key, bind, statistics)
             return Context(forward, batch, delta, jnp.zeros((), jnp.int32), context_key)
 
         objective_frozen, weights, memory = objective.init(init_key, context(bound))
@@ -82,9 +110,8 @@ def make_step(
         def context(delta: Delta, key: Key) -> Context:
             bind_key, forward_key, objective_key = jax.random.split(key, 3)
             params = adaptation.bind(frozen.model, delta, key=bind_key)
-            forward = Forward(
-                apply, params, state.stats, batch, forward_key, lambda other: adaptation.bind(frozen.model, other)
-            )
+            bind = functools.partial(adaptation.bind, frozen.model)
+            forward = Forward(apply, params, state.stats, batch, forward_key, bind, statistics)
             return Context(forward, batch, delta, state.step, objective_key)
 
         key = jax.random.fold_in(state.key, state.step)
@@ -97,9 +124,15 @@ def make_step(
 
 
 def _take_stats(
-    model_apply: Callable[..., Any], adaptation: Adaptation, objective: Objective, params: Params, batch: Batch
+    model_apply: Callable[..., Any],
+    adaptation: Adaptation,
+    objective: Objective,
+    params: Params,
+    batch: Batch,
+    policy: str | None,
 ) -> tuple[Params, PyTree]:
     """Takes the leaves that the model returns as running statistics out of the params: no gradient reaches them."""
+    moved: dict[str | None, bool] = {}
 
     def probe(params: Params, batch: Batch) -> PyTree:
         key = jax.random.key(0)
@@ -107,13 +140,19 @@ def _take_stats(
         _, delta = adaptation.init(key, params)
         context = Context(forward, batch, delta, jnp.zeros((), jnp.int32), key)
         objective.apply(*objective.init(key, context), context)
+        moved.update(forward.moved)
         return forward.found
 
     names = jax.eval_shape(probe, params, batch)
+    check_policy(policy, moved, batch)
     if not names:
         return params, None
     stats, rest = partition(params, map_with_path(lambda path, _: path in names, params))
     missing = names.keys() - leaf_paths(stats).keys()
     if missing:
         raise InputError(f"the model returns running statistics at {sorted(missing)}, which its params do not have")
+    if policy == "separate":
+        # Copies, so that no two leaves of the state are one array: a donated state must not hold any twice.
+        views = [view for view in moved if view is not None]
+        return rest, DomainStatistics({view: jax.tree.map(jnp.copy, stats) for view in views})
     return rest, stats

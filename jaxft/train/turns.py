@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxft.errors import InputError
+from jaxft.train.forward import Forward
 from jaxft.trees import join, partition, select
 from jaxft.types import Array, Context, Delta, Frozen, Key, Mask, Memory, Metrics, Objective, PyTree, TrainState, Turn
 
@@ -42,10 +44,13 @@ def start(objective: Objective, optimizer: optax.GradientTransformation, learned
     """The optimizer's first state: slots for what each part learns.
 
     Raises:
-        InputError: a turn learns nothing, takes no repeats, or its selector does not match.
+        InputError: a turn takes no repeats, its selector does not match, or two have one name.
     """
     if not objective.turns:
         return optimizer.init(learned)
+    names = [turn.name for turn in objective.turns]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"two turns of the objective are both named {twice[0]!r}; rename one")
     masks = [_mask(turn, learned) for turn in objective.turns]
     turns = tuple(
         (turn.optimizer or optimizer).init(partition(learned, mask)[0])
@@ -121,7 +126,7 @@ def _take_main(
         learned = chosen if held is None else join(chosen, held)
         seen = context(learned["delta"], key)
         loss, (memory, metrics) = objective.apply(frozen, learned["weights"], part.memory, seen)
-        return loss, (memory, metrics, seen.forward.stats)
+        return loss, (memory, metrics, cast(Forward, seen.forward).gathered())
 
     (loss, (memory, metrics, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(chosen)
     before = part.opt_state.main if objective.turns else part.opt_state
@@ -165,9 +170,9 @@ def _take_turn(
 
     carry: Any = (chosen, part.opt_state, part.memory)
     if turn.repeats == 1:
-        carry, metrics = repeat(carry, 0)
+        carry, metrics = repeat(carry, jnp.zeros((), jnp.int32))
     else:
-        carry, every = jax.lax.scan(repeat, carry, jax.numpy.arange(turn.repeats))
+        carry, every = jax.lax.scan(repeat, carry, jnp.arange(turn.repeats))
         metrics = jax.tree.map(lambda values: values[-1], every)
     return _Part(join(carry[0], held), carry[1], carry[2]), metrics
 
