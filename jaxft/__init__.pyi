@@ -156,3 +156,12 @@ from .types import TrainState as TrainState
 from .weights import lift as lift
 
 __version__: str
+from .objectives import adda as adda
+from .objectives import cdan as cdan
+from .objectives import dann as dann
+from .objectives import inverse_decay as inverse_decay
+from .objectives import mcd as mcd
+from .objectives import mdd as mdd
+from .objectives import reversal_schedule as reversal_schedule
+from .objectives import wdgrl as wdgrl
+from .types import Turn as Turn

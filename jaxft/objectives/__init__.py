@@ -1,14 +1,18 @@
 """Objectives: what is minimised. The mathematics of each is also a pure function on arrays."""
 
+from jaxft.objectives.adda import adda
 from jaxft.objectives.afn import adaptive_feature_norm, norm_growth
 from jaxft.objectives.bnm import bnm, nuclear_norm_maximisation
 from jaxft.objectives.bss import bss, smallest_singular_values
 from jaxft.objectives.categories import calibration_temperature, category_relationship, reverse_category_relationship
+from jaxft.objectives.cdan import cdan, certainty_weights, multilinear_map, randomized_map
 from jaxft.objectives.co_optimal import CoOptimalPlans, co_optimal_transport
 from jaxft.objectives.co_tuning import co_tuning, soft_cross_entropy
 from jaxft.objectives.combine import combine
 from jaxft.objectives.coral import coral, covariance, deep_coral
+from jaxft.objectives.dann import dann
 from jaxft.objectives.deepjdot import deepjdot, label_cost
+from jaxft.objectives.discriminator import apply_mlp, domain_cross_entropy, init_mlp
 from jaxft.objectives.distances import squared_distances
 from jaxft.objectives.domains import erm, group_dro, group_weights, irm, scale_gradient
 from jaxft.objectives.entropy import entropy, entropy_minimisation, infomax, information_maximisation
@@ -20,6 +24,8 @@ from jaxft.objectives.kernels import bandwidths, gaussian
 from jaxft.objectives.l2_sp import half_squared_distance, l2_sp
 from jaxft.objectives.lmmd import lmmd, lmmd2
 from jaxft.objectives.mcc import mcc, minimum_class_confusion
+from jaxft.objectives.mcd import classifier_discrepancy, mcd
+from jaxft.objectives.mdd import margin_disparity, mdd
 from jaxft.objectives.mean_teacher import consistency, mean_teacher, moving_average
 from jaxft.objectives.mixup import mixup
 from jaxft.objectives.mmd import mmd, mmd2
@@ -29,6 +35,7 @@ from jaxft.objectives.osbp import osbp, unknown_cross_entropy
 from jaxft.objectives.partial_classes import partial_class_weights
 from jaxft.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from jaxft.objectives.r3f import r3f, symmetric_kl
+from jaxft.objectives.reversal import inverse_decay, reversal_schedule, reverse_gradient
 from jaxft.objectives.shot import shot, shot_pseudo_labels
 from jaxft.objectives.task import (
     cross_entropy,
@@ -39,17 +46,23 @@ from jaxft.objectives.task import (
 from jaxft.objectives.tokens import next_token, span_cross_entropy
 from jaxft.objectives.transport import barycentric_map, ot_map, sinkhorn_plan
 from jaxft.objectives.vat import kl_divergence, vat
+from jaxft.objectives.wdgrl import critic_gap, gradient_penalty, wdgrl
 
 __all__ = [
     "CoOptimalPlans",
     "adaptive_feature_norm",
+    "adda",
+    "apply_mlp",
     "bandwidths",
     "barycentric_map",
     "bnm",
     "bss",
     "calibration_temperature",
     "category_relationship",
+    "cdan",
+    "certainty_weights",
     "channel_attention",
+    "classifier_discrepancy",
     "co_optimal_transport",
     "co_tuning",
     "combine",
@@ -57,9 +70,12 @@ __all__ = [
     "consistency",
     "coral",
     "covariance",
+    "critic_gap",
     "cross_entropy",
+    "dann",
     "deep_coral",
     "deepjdot",
+    "domain_cross_entropy",
     "entropy",
     "entropy_minimisation",
     "erm",
@@ -67,12 +83,15 @@ __all__ = [
     "fixmatch",
     "fused_gromov_wasserstein_plan",
     "gaussian",
+    "gradient_penalty",
     "gram_distance",
     "group_dro",
     "group_weights",
     "half_squared_distance",
     "infomax",
     "information_maximisation",
+    "init_mlp",
+    "inverse_decay",
     "irm",
     "jmmd",
     "jmmd2",
@@ -82,7 +101,10 @@ __all__ = [
     "lmmd",
     "lmmd2",
     "m3sda",
+    "margin_disparity",
     "mcc",
+    "mcd",
+    "mdd",
     "mean_squared_error",
     "mean_teacher",
     "minimum_class_confusion",
@@ -91,6 +113,7 @@ __all__ = [
     "mmd2",
     "moment_distance",
     "moving_average",
+    "multilinear_map",
     "negative_log_likelihood",
     "next_token",
     "norm_growth",
@@ -101,7 +124,10 @@ __all__ = [
     "partial_class_weights",
     "pseudo_labels",
     "r3f",
+    "randomized_map",
+    "reversal_schedule",
     "reverse_category_relationship",
+    "reverse_gradient",
     "scale_gradient",
     "shot",
     "shot_pseudo_labels",
@@ -115,4 +141,5 @@ __all__ = [
     "symmetric_kl",
     "unknown_cross_entropy",
     "vat",
+    "wdgrl",
 ]

@@ -72,6 +72,13 @@ OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
     "minimum_class_confusion": lambda: ft.minimum_class_confusion(),
     "entropy_minimisation": lambda: ft.entropy_minimisation(),
     "infomax": lambda: ft.infomax(),
+    "dann": lambda: ft.dann(scale=0.5),
+    "cdan": lambda: ft.cdan(scale=0.5),
+    "cdan entropy": lambda: ft.cdan(scale=0.5, entropy=True),
+    "mdd": lambda: ft.mdd(scale=0.5),
+    "wdgrl": lambda: ft.wdgrl(),
+    "adda": lambda: ft.adda(),
+    "mcd": lambda: ft.mcd(),
     "combine scheduled": lambda: ft.combine(task=(ft.cross_entropy("source"), optax.linear_schedule(0.5, 1.0, 4))),
 }
 OVER_TOKENS = ("span_cross_entropy", "next_token", "feature_distance over tokens")
@@ -89,9 +96,12 @@ HELD_STILL = {
     "jmmd": "the width is held still, which a difference quotient does not do",
     "lmmd": "the width is held still, which a difference quotient does not do",
     "adaptive_feature_norm": "the norm to grow from is held still, which a difference quotient does not do",
+    **dict.fromkeys(("dann", "cdan", "cdan entropy", "mdd"), "the gradient of the features is reversed"),
     "minimum_class_confusion": "weights of rows are held still, which a difference quotient does not do",
 }
 VIEWS = ("source", "target")
+LOOSE = {"vat": 2e-4}
+"""How exactly padding is without effect, where a quotient of small differences is part of the value."""
 DISCRETE = [name for name in OBJECTIVES if name != "mean_squared_error"]
 
 law = pytest.mark.parametrize("name", OBJECTIVES)
@@ -146,7 +156,7 @@ def value(name: str, data: dict[str, Any]) -> jax.Array:
 def test_jit_equals_eager(name: str) -> None:
     data = batch(name)
     eager = loss_of(name, data, W)
-    np.testing.assert_allclose(value(name, data), eager, rtol=1e-6)
+    np.testing.assert_allclose(value(name, data), eager, rtol=1e-5)
     assert eager.shape == ()
     assert eager.dtype == jnp.float32
 
@@ -177,7 +187,9 @@ def test_padding_rows_do_not_count(name: str, view: str) -> None:
     data = batch(name)
     padded = {part: jnp.concatenate([value, value[:2]]) for part, value in data[view].items()}
     padded["mask"] = jnp.arange(ROWS + 2) < ROWS
-    np.testing.assert_allclose(value(name, {**data, view: padded}), value(name, data), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        value(name, {**data, view: padded}), value(name, data), rtol=LOOSE.get(name, 1e-5), atol=1e-7
+    )
 
 
 @law
@@ -188,7 +200,7 @@ def test_padding_of_both_views_does_not_count(name: str) -> None:
 
     data = batch(name)
     both = {view: padded(part) for view, part in data.items()}
-    np.testing.assert_allclose(value(name, both), value(name, data), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(value(name, both), value(name, data), rtol=LOOSE.get(name, 1e-5), atol=1e-7)
 
 
 @law

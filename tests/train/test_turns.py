@@ -189,7 +189,7 @@ def test_a_turn_named_as_a_metric_is_refused() -> None:
 
 
 def test_two_turns_of_one_name_are_refused() -> None:
-    with pytest.raises(ft.InputError, match="two turns .*'critic'"):
+    with pytest.raises(ft.InputError, match=r"two turns .*'critic'"):
         stepped(CRITIC, CRITIC)
 
 
