@@ -2,6 +2,7 @@
 
 from . import data as data
 from . import metrics as metrics
+from . import shift as shift
 from . import study as study
 from .adapt import MaskedRank as MaskedRank
 from .adapt import adalora as adalora

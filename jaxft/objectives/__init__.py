@@ -1,5 +1,6 @@
 """Objectives: what is minimised. The mathematics of each is also a pure function on arrays."""
 
+from jaxft.objectives.a_distance import proxy_a_distance
 from jaxft.objectives.adda import adda
 from jaxft.objectives.afn import adaptive_feature_norm, norm_growth
 from jaxft.objectives.bnm import bnm, nuclear_norm_maximisation
@@ -122,6 +123,7 @@ __all__ = [
     "osbp",
     "ot_map",
     "partial_class_weights",
+    "proxy_a_distance",
     "pseudo_labels",
     "r3f",
     "randomized_map",
