@@ -14,7 +14,8 @@ that of LoRA's, the two taking turns in one process.
     python experiments/adaptation_suite.py                                       all methods, half an hour on two cores
     python experiments/adaptation_suite.py --methods lora dora --name pair       two of them
 
-Writes experiments/results/adaptation_suite.md, .csv and .png.
+Writes experiments/results/adaptation_suite.md, .csv and .png. A method that is done is kept in experiments/runs, so that
+what is killed goes on where it stopped when the command is given again.
 """
 
 from __future__ import annotations
@@ -231,7 +232,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for key in config.methods:
         print(suite.METHODS[key].name, file=sys.stderr)
-        rows += report.in_own_process(__file__, {"methods": (key,), "seeds": config.seeds, "name": ""})["rows"]
+        rows += report.kept(f"{config.name}/{key}", {"methods": (key,), "seeds": config.seeds, "name": ""}, __file__)[
+            "rows"
+        ]
     report.write_page(config.name, page(config, rows), rows)
     points = [
         report.Point(name, own[0]["trained"], *report.mean_accuracy(own))

@@ -22,6 +22,7 @@ import jaxft as ft
 from jaxft.metrics import wilson_interval
 
 RESULTS = Path(__file__).parent / "results"
+RUNS = Path(__file__).parent / "runs"
 
 
 class Point(NamedTuple):
@@ -57,6 +58,24 @@ def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a script in a fresh interpreter and reads the JSON of the last line it prints."""
     done = subprocess.run([sys.executable, script, *flags(values)], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def kept(name: str, values: Mapping[str, Any], script: str) -> dict[str, Any]:
+    """What a script gives in its own process; read from ``runs/NAME.json`` where it was given before with these options.
+
+    Remove the folder after a change of the code, to begin anew.
+    """
+    path, cause = RUNS / f"{name}.json", flags(values)
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["cause"] == cause:
+            return found["result"]
+    result = in_own_process(script, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".part")
+    waiting.write_text(json.dumps({"cause": cause, "result": result}), encoding="utf-8")
+    waiting.replace(path)
+    return result
 
 
 def trained_parameters(delta: Any) -> int:
