@@ -14,8 +14,8 @@ that of LoRA's, the two taking turns in one process.
     python experiments/adaptation_suite.py                                       all methods, half an hour on two cores
     python experiments/adaptation_suite.py --methods lora dora --name pair       two of them
 
-Writes experiments/results/adaptation_suite.md, .csv and .png. A method that is done is kept in experiments/runs, so that
-what is killed goes on where it stopped when the command is given again.
+Writes experiments/results/adaptation_suite.md, .csv and .png. A method that is done is kept in experiments/runs: what
+is killed goes on where it stopped when the command is given again.
 """
 
 from __future__ import annotations

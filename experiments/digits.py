@@ -86,16 +86,11 @@ class Judge:
         return np.array([ft.shift.oracle_accuracy(moment, self._test) for moment in np.nan_to_num(logits)])
 
     def weight(self, histories: Sequence[shift.History], criterion: str) -> int:
-        """The best of several runs, each at its own best moment."""
-        best = []
-        for history in histories:
-            sources, targets = self.rows(history)
-            best.append((sources, targets, _chosen(sources, targets, criterion)))
-        alive = [place for place, (*_, moment) in enumerate(best) if moment is not None]
-        if not alive:
-            return 0
-        moments = [(best[place][0][best[place][2]], best[place][1][best[place][2]]) for place in alive]
-        return alive[ft.shift.select(*map(list, zip(*moments, strict=True)), criterion=criterion)]
+        """The best of several runs: the one with the best of all their moments."""
+        found = [self.rows(history) for history in histories]
+        sources = [moment for ours, _ in found for moment in ours]
+        targets = [moment for _, theirs in found for moment in theirs]
+        return (_chosen(sources, targets, criterion) or 0) // len(histories[0].steps)
 
     def figures(self, history: shift.History, criterion: str) -> dict[str, float]:
         accuracy, (sources, targets) = self.accuracy(history), self.rows(history)
@@ -203,9 +198,10 @@ def page(config: Config, rows: list[dict[str, Any]], name: str) -> str:
 
 `python experiments/digits.py{flags}`
 
-Accuracy on the target's test rows, the mean of {seeds} seed{"s" if seeds > 1 else ""} ± half of Student's 95 % interval.
-Weight and moment are chosen by {config.criterion}, without the target's labels; "last" is after 600 steps, "oracle" the
-best of ten moments by the target's labels. "over source only" compares both at their selected moments, seed by seed.
+Accuracy on the target's test rows, the mean of {seeds} seed{"s" if seeds > 1 else ""} ± half of Student's 95 %
+interval. Weight and moment are chosen by {config.criterion}, without the target's labels; "last" is after 600 steps,
+"oracle" the best of ten moments by the target's labels. "over source only" compares both at their selected moments, seed
+by seed.
 
 {chr(10).join(parts)}
 ## How good a criterion is
@@ -258,12 +254,12 @@ def times() -> None:
             program = shift.Program(digit_methods.METHODS[name], bare)
             seconds = [program.history(seed, 1.0).seconds for seed in range(3)]
             rows.append({"source": source, "method": name, "seconds": float(np.median(seconds))})
-    lines = [(f"{row['source']}", row["method"], f"{row['seconds']:.2f}") for row in rows]
+    lines = [(str(row["source"]), str(row["method"]), f"{row['seconds']:.2f}") for row in rows]
     text = report.markdown_table(("source", "method", "seconds a run"), lines)
     report.write_page(
         "digits_time",
         "# What a run takes\n\n`python experiments/digits.py --time`\n\n"
-        f"{text}\n\n600 steps of 64 + 64 rows in one compiled program, the median of three runs.\n\n{report.machine()}\n",
+        f"{text}\n\n600 steps of 64 + 64 rows in one program, the median of three runs.\n\n{report.machine()}\n",
         rows,
     )
 

@@ -61,7 +61,7 @@ def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept(name: str, values: Mapping[str, Any], script: str) -> dict[str, Any]:
-    """What a script gives in its own process; read from ``runs/NAME.json`` where it was given before with these options.
+    """What a script gives in its own process; from ``runs/NAME.json`` where it was given before with these options.
 
     Remove the folder after a change of the code, to begin anew.
     """
