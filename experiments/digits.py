@@ -14,7 +14,8 @@ own labels, which is what a choice is measured by and must not be made by. "sour
     python experiments/digits.py --quick          five methods, one direction, one seed: three minutes
     python experiments/digits.py --time           what a run of five methods takes, one at a time
 
-Writes experiments/results/digits.md, .csv and .png, or digits_quick and digits_time.
+Writes experiments/results/digits.md, .csv and .png, or digits_quick and digits_time. A method that is done is kept in a
+file of the folder of that name: what is killed goes on where it stopped when the command is given again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,23 +121,31 @@ def _finite(features: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.asarray(features, np.float64), posinf=0.0, neginf=0.0)
 
 
-def compare(config: Config, source: str, target: str) -> list[dict[str, Any]]:
+def runs(config: Config, source: str, target: str, name: str) -> list[dict[str, Any]]:
+    """The runs of one method in one direction."""
+    judge, supervised = Judge(source, target), name == SUPERVISED
+    method = digit_methods.METHODS["source only" if supervised else name]
+    program = shift.Program(method, setting(source, target, supervised=supervised))
+    first, *others = config.seeds
+    tried = program.histories([(first, weight) for weight in method.weights])
+    place = judge.weight(tried, config.criterion)
+    weight = method.weights[place]
+    histories = [tried[place], *program.histories([(seed, weight) for seed in others])]
+    facts = {"source": source, "target": target, "method": name, "weight": weight}
+    return [
+        facts | {"seed": seed} | judge.figures(history, config.criterion)
+        for seed, history in zip(config.seeds, histories, strict=True)
+    ]
+
+
+def compare(config: Config, folder: str, source: str, target: str) -> list[dict[str, Any]]:
     """The runs of one direction."""
-    judge, plain, rows = Judge(source, target), setting(source, target), []
+    rows = []
     for name in config.methods:
         began = time.perf_counter()
-        supervised = name == SUPERVISED
-        method = digit_methods.METHODS["source only" if supervised else name]
-        program = shift.Program(method, setting(source, target, supervised=True) if supervised else plain)
-        first, *others = config.seeds
-        tried = program.histories([(first, weight) for weight in method.weights])
-        place = judge.weight(tried, config.criterion)
-        weight = method.weights[place]
-        for seed, history in zip(
-            config.seeds, [tried[place], *program.histories([(seed, weight) for seed in others])], strict=True
-        ):
-            facts = {"source": source, "target": target, "method": name, "seed": seed, "weight": weight}
-            rows.append(facts | judge.figures(history, config.criterion))
+        cause = {"method": name, "source": source, "seeds": config.seeds, "criterion": config.criterion}
+        file = f"{folder}/{source}-{name.lower().replace(' ', '_').replace(',', '')}"
+        rows += report.kept(file, cause, partial(runs, config, source, target, name))
         print(f"{source} to {target}: {name}, {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return rows
 
@@ -200,8 +210,8 @@ def page(config: Config, rows: list[dict[str, Any]], name: str) -> str:
 
 Accuracy on the target's test rows, the mean of {seeds} seed{"s" if seeds > 1 else ""} ± half of Student's 95 %
 interval. Weight and moment are chosen by {config.criterion}, without the target's labels; "last" is after 600 steps,
-"oracle" the best of ten moments by the target's labels. "over source only" compares both at their selected moments, seed
-by seed.
+"oracle" the best of ten moments by the target's labels. "over source only" compares both at their selected moments,
+seed by seed.
 
 {chr(10).join(parts)}
 ## How good a criterion is
@@ -273,8 +283,8 @@ def main() -> None:
         config = Config(seeds=(0,), methods=digit_methods.QUICK, criterion=config.criterion, quick=True)
     if unknown := set(config.methods) - {*digit_methods.METHODS, SUPERVISED}:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(digit_methods.METHODS)}")
-    rows = [row for pair in PAIRS[: 1 if config.quick else 2] for row in compare(config, *pair)]
     name = "digits_quick" if config.quick else "digits"
+    rows = [row for pair in PAIRS[: 1 if config.quick else 2] for row in compare(config, name, *pair)]
     picture(rows, name)
     report.write_page(name, page(config, rows, name), rows)
 

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,6 @@ import jaxft as ft
 from jaxft.metrics import wilson_interval
 
 RESULTS = Path(__file__).parent / "results"
-RUNS = Path(__file__).parent / "runs"
 
 
 class Point(NamedTuple):
@@ -60,20 +59,20 @@ def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def kept(name: str, values: Mapping[str, Any], script: str) -> dict[str, Any]:
-    """What a script gives in its own process; from ``runs/NAME.json`` where it was given before with these options.
+def kept(name: str, cause: Any, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns, as JSON; read from ``results/NAME.json`` where it was made before for the same cause.
 
-    Remove the folder after a change of the code, to begin anew.
+    Remove the file after a change of the code, to begin anew.
     """
-    path, cause = RUNS / f"{name}.json", flags(values)
+    path, cause = RESULTS / f"{name}.json", json.loads(json.dumps(cause))
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["cause"] == cause:
             return found["result"]
-    result = in_own_process(script, values)
+    result = json.loads(json.dumps(make()))
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = path.with_suffix(".part")
-    waiting.write_text(json.dumps({"cause": cause, "result": result}), encoding="utf-8")
+    waiting.write_text(json.dumps({"cause": cause, "result": result}, indent=1) + "\n", encoding="utf-8")
     waiting.replace(path)
     return result
 
