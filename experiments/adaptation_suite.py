@@ -234,8 +234,8 @@ def main() -> None:
     for key in config.methods:
         print(suite.METHODS[key].name, file=sys.stderr)
         options = {"methods": (key,), "seeds": config.seeds, "name": ""}
-        run = partial(report.in_own_process, __file__, options)
-        rows += report.kept(f"{config.name}/{key}", options, run)["rows"]
+        fresh = partial(report.in_own_process, __file__, options)
+        rows += report.kept(f"{config.name}/{key}", options, fresh)["rows"]
     report.write_page(config.name, page(config, rows), rows)
     points = [
         report.Point(name, own[0]["trained"], *report.mean_accuracy(own))
