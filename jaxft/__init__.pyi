@@ -57,14 +57,17 @@ from .models import save_model as save_model
 from .models import small_convnet as small_convnet
 from .models import warm_start as warm_start
 from .objectives import adaptive_feature_norm as adaptive_feature_norm
+from .objectives import adda as adda
 from .objectives import barycentric_map as barycentric_map
 from .objectives import bss as bss
 from .objectives import category_relationship as category_relationship
+from .objectives import cdan as cdan
 from .objectives import channel_attention as channel_attention
 from .objectives import co_optimal_transport as co_optimal_transport
 from .objectives import co_tuning as co_tuning
 from .objectives import combine as combine
 from .objectives import cross_entropy as cross_entropy
+from .objectives import dann as dann
 from .objectives import deep_coral as deep_coral
 from .objectives import deepjdot as deepjdot
 from .objectives import entropy_minimisation as entropy_minimisation
@@ -74,11 +77,14 @@ from .objectives import fixmatch as fixmatch
 from .objectives import fused_gromov_wasserstein_plan as fused_gromov_wasserstein_plan
 from .objectives import group_dro as group_dro
 from .objectives import infomax as infomax
+from .objectives import inverse_decay as inverse_decay
 from .objectives import irm as irm
 from .objectives import jmmd as jmmd
 from .objectives import l2_sp as l2_sp
 from .objectives import lmmd as lmmd
 from .objectives import m3sda as m3sda
+from .objectives import mcd as mcd
+from .objectives import mdd as mdd
 from .objectives import mean_squared_error as mean_squared_error
 from .objectives import mean_teacher as mean_teacher
 from .objectives import minimum_class_confusion as minimum_class_confusion
@@ -92,11 +98,13 @@ from .objectives import ot_map as ot_map
 from .objectives import partial_class_weights as partial_class_weights
 from .objectives import pseudo_labels as pseudo_labels
 from .objectives import r3f as r3f
+from .objectives import reversal_schedule as reversal_schedule
 from .objectives import shot as shot
 from .objectives import shot_pseudo_labels as shot_pseudo_labels
 from .objectives import sinkhorn_plan as sinkhorn_plan
 from .objectives import span_cross_entropy as span_cross_entropy
 from .objectives import vat as vat
+from .objectives import wdgrl as wdgrl
 from .study import Experiment as Experiment
 from .study import TensorBoard as TensorBoard
 from .study import choices as choices
@@ -153,15 +161,7 @@ from .types import Selector as Selector
 from .types import Step as Step
 from .types import StepFrozen as StepFrozen
 from .types import TrainState as TrainState
+from .types import Turn as Turn
 from .weights import lift as lift
 
 __version__: str
-from .objectives import adda as adda
-from .objectives import cdan as cdan
-from .objectives import dann as dann
-from .objectives import inverse_decay as inverse_decay
-from .objectives import mcd as mcd
-from .objectives import mdd as mdd
-from .objectives import reversal_schedule as reversal_schedule
-from .objectives import wdgrl as wdgrl
-from .types import Turn as Turn
