@@ -27,8 +27,9 @@ def adda(
     discriminator:  min ½ (mean −log σ(D(M_s(s))) + mean −log σ(−D(M_t(t))))
     encoder:        L = mean −log σ(D(M_t(t))), the label turned around
 
-    M_s is the model as training starts. The head is the source's: keep it so, with ``ft.freeze("head/**")`` as the
-    adaptation or as part of it. The term stands alone, without a task beside it.
+    M_s is the model as training starts, a copy of what learns kept among the frozen arrays, and runs as in evaluation.
+    The head is the source's: keep it so, with ``ft.freeze("head/**")`` as the adaptation or as part of it. The term
+    stands alone, without a task beside it. In every step the discriminator learns first, then the encoder.
 
     Args:
         layer: what the discriminator, two hidden layers with ReLU, reads: "features", "logits", "probabilities", or
@@ -68,6 +69,7 @@ def adda(
     ) -> tuple[Array, tuple[Memory, Metrics]]:
         before = context._replace(forward=lambda view: context.forward(view, delta=frozen, train=False))
         (f_s, counts_s), (f_t, counts_t) = layer_of(before, source, layer), layer_of(context, target, layer)
+        check_domains(f_s, f_t, "adda")
         z_s, z_t = (apply_mlp(weights, jax.lax.stop_gradient(f))[:, 0] for f in (f_s, f_t))
         loss = domain_cross_entropy(z_s, z_t, source_mask=counts_s, target_mask=counts_t)
         return loss, (memory, {"accuracy": domain_accuracy(z_s, z_t, counts_s, counts_t)})

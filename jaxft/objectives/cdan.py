@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.dann import told
 from jaxft.objectives.discriminator import HIDDEN, apply_mlp, domain_accuracy, domain_cross_entropy, init_mlp
 from jaxft.objectives.entropy import entropy_of_rows
 from jaxft.objectives.kernels import check_domains
 from jaxft.objectives.layer import Layer, layer_of
-from jaxft.objectives.reversal import Scale, check_scale, reverse_gradient, scale_at
+from jaxft.objectives.reversal import Scale, check_scale, reverse_gradient, scale_at, told
 from jaxft.objectives.rows import rows_that_count
 from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective, Weights
 
@@ -43,7 +42,9 @@ def multilinear_map(features: Array, probabilities: Array) -> Array:
             "a multilinear map expects features [batch, dim] and probabilities [batch, classes], but they are "
             f"{list(features.shape)} and {list(probabilities.shape)}"
         )
-    return (features[:, :, None] * probabilities[:, None, :]).reshape(len(features), -1)
+    return (features[:, :, None] * probabilities[:, None, :]).reshape(
+        len(features), features.shape[1] * probabilities.shape[1]
+    )
 
 
 def randomized_map(features: Array, probabilities: Array, maps: Frozen) -> Array:
@@ -74,8 +75,8 @@ def certainty_weights(logits: Array, *, mask: Array | None = None) -> Array:
         mask: bools ``[batch]``; a row that is left out has the weight zero.
 
     Example:
-        >>> certainty_weights(jnp.array([[100.0, 0.0], [0.0, 0.0]])).round(3)
-        Array([1.143, 0.857], dtype=float32)
+        >>> [round(float(w), 3) for w in certainty_weights(jnp.array([[100.0, 0.0], [0.0, 0.0]]))]
+        [1.143, 0.857]
 
     References:
         Long et al., "Conditional Adversarial Domain Adaptation", 2018.
@@ -124,16 +125,16 @@ def cdan(
     """
     check_scale(scale, "cdan")
 
-    def read(context: Context, view: str) -> tuple[Array, Array, Array, Array]:
-        features, counts = layer_of(context, view, layer)
-        logits = layer_of(context, view, "logits")[0]
-        return features, jax.lax.stop_gradient(jax.nn.softmax(logits)), logits, counts
+    def read(context: Context) -> list[tuple[Array, Array, Array]]:
+        """Features, logits and which rows count, of each domain."""
+        both = [(*layer_of(context, view, layer), layer_of(context, view, "logits")[0]) for view in (source, target)]
+        check_domains(both[0][0], both[1][0], "cdan")
+        return [(features, jax.lax.stop_gradient(logits), counts) for features, counts, logits in both]
 
     def init(key: Key, context: Context) -> tuple[Frozen, Weights, tuple[()]]:
-        (f, g, *_), (f_t, *_) = read(context, source), read(context, target)
-        check_domains(f, f_t, "cdan")
+        features, predicted, _ = read(context)[0]
         map_key, other_key, key = jax.random.split(key, 3)
-        size, classes = f.shape[1], g.shape[1]
+        size, classes = features.shape[1], predicted.shape[1]
         if size * classes <= LARGEST:
             return (), init_mlp(key, (size * classes, hidden, hidden, 1)), ()
         maps = {
@@ -146,9 +147,8 @@ def cdan(
         frozen: Frozen, weights: Weights, memory: Memory, context: Context
     ) -> tuple[Array, tuple[Memory, Metrics]]:
         value, logits, counts, certain = scale_at(scale, context.step), [], [], []
-        for view in (source, target):
-            f, g, predicted, rows = read(context, view)
-            f = reverse_gradient(f, value)
+        for features, predicted, rows in read(context):
+            f, g = reverse_gradient(features, value), jax.nn.softmax(predicted)
             joint = randomized_map(f, g, frozen) if frozen else multilinear_map(f, g)
             logits.append(apply_mlp(weights, joint)[:, 0])
             counts.append(rows)

@@ -101,15 +101,17 @@ def domain_cross_entropy(
             f"{list(source.shape)} and {list(target.shape)}"
         )
 
-    def mean(losses: Array, mask: Array | None, weights: Array | None) -> Array:
-        counts = rows_that_count(losses, mask).astype(jnp.float32)
-        w = counts if weights is None else counts * weights
+    def mean(logits: Array, sign: int, mask: Array | None, weights: Array | None) -> Array:
+        counts = rows_that_count(logits, mask)
+        if weights is not None and weights.shape != logits.shape:
+            raise InputError(f"expected a weight for each of {len(logits)} rows, but got {list(weights.shape)}")
+        # What does not count is set aside before anything is computed of it: even its NaN must not reach a gradient.
+        losses = jax.nn.softplus(sign * jnp.where(counts, logits.astype(jnp.float32), 0.0))
+        w = jnp.where(counts, 1.0 if weights is None else weights.astype(jnp.float32), 0.0)
         total = jnp.sum(w)
-        return jnp.where(total > 0, jnp.sum(w * losses) / jnp.where(total > 0, total, 1.0), 0.0)
+        return jnp.where(total == 0, 0.0, jnp.sum(w * losses) / jnp.where(total == 0, 1.0, total))
 
-    told_s = mean(jax.nn.softplus(-source.astype(jnp.float32)), source_mask, source_weights)
-    told_t = mean(jax.nn.softplus(target.astype(jnp.float32)), target_mask, target_weights)
-    return 0.5 * (told_s + told_t)
+    return 0.5 * (mean(source, -1, source_mask, source_weights) + mean(target, 1, target_mask, target_weights))
 
 
 def domain_accuracy(source: Array, target: Array, source_mask: Array, target_mask: Array) -> Array:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import SequenceKey
 
-from jaxft.trees import leaf_paths, select
-from jaxft.trees.paths import path_string
+from jaxft.objectives.links import chosen_of
+from jaxft.trees import leaf_paths
 from jaxft.types import Array, Choice, Context, Delta, Key, Memory, Metrics, Objective, PyTree, Start
 
 
@@ -82,15 +80,7 @@ def l2_sp(*, alpha: float | Array = 0.1, beta: float | Array = 0.01, head: Choic
 
 def _pretrained_and_head(delta: Delta, head: Choice | None) -> tuple[dict[str, Array], dict[str, Array]]:
     """The leaves of the delta, each under its path with the number of its link, in two halves."""
-    inside: dict[str, str] = {}
-
-    def note(entries: tuple[Any, ...], leaf: Array) -> Array:
-        within = itertools.dropwhile(lambda entry: isinstance(entry, SequenceKey), entries)
-        inside[path_string(entries)] = path_string(tuple(within))
-        return leaf
-
-    jax.tree_util.tree_map_with_path(note, delta)
     leaves = leaf_paths(delta)
-    chosen = {} if head is None else select(head, {inside[path]: leaf for path, leaf in leaves.items()})
-    new = {path: leaf for path, leaf in leaves.items() if chosen.get(inside[path], False)}
+    chosen = {} if head is None else chosen_of(head, delta)
+    new = {path: leaf for path, leaf in leaves.items() if chosen.get(path, False)}
     return {path: leaf for path, leaf in leaves.items() if path not in new}, new

@@ -11,9 +11,10 @@ from jaxft.errors import InputError
 from jaxft.objectives.discriminator import apply_mlp, init_mlp
 from jaxft.objectives.kernels import check_domains
 from jaxft.objectives.layer import layer_of
+from jaxft.objectives.links import chosen_of
 from jaxft.objectives.rows import mean_of_rows, rows_that_count
 from jaxft.objectives.task import labelled, softmax_cross_entropy
-from jaxft.trees import Selection, as_selector, select
+from jaxft.trees import Selection, as_selector, map_with_path
 from jaxft.types import Array, Choice, Context, Key, Mask, Memory, Metrics, Objective, Params, Turn, Weights
 
 
@@ -54,13 +55,16 @@ def mcd(*, source: str = "source", target: str = "target", head: Choice = "head/
     B, both heads:       min CE_s(p₁) + CE_s(p₂) − d(t)
     C, all but heads:    min d(t), four times,  d = mean |p₁ − p₂|
 
-    The second head is one dense layer on the model's features, and learns from another start. After training the first
-    predicts as ever. All parts take the step's optimizer, each with a state of its own.
+    The second head is one dense layer on the model's features, and learns from another start. The term's own loss is
+    the second head's risk alone: that of the first is the task, which stands beside it in A. B has both. After training
+    the first predicts as ever. All parts take the step's optimizer, each with a state of its own, and a weight of the
+    term is that of A alone.
 
     Args:
         source: name of the view with labels.
         target: name of a view; its labels are not read.
-        head: selects the model's own head among what learns.
+        head: selects the model's own head among what learns. Of a chain, whose delta is a tuple, it sees all links as
+            one tree.
         repeats: how often C is taken in every step.
 
     Raises:
@@ -83,15 +87,20 @@ def mcd(*, source: str = "source", target: str = "target", head: Choice = "head/
         part = labelled(context.batch, source)
         return softmax_cross_entropy(logits, part["labels"], mask=part.get("mask"))
 
-    def init(key: Key, context: Context) -> tuple[tuple[()], Weights, tuple[()]]:
+    def check(context: Context) -> int:
+        """The size of the features."""
         f_s, f_t = (layer_of(context, view, "features")[0] for view in (source, target))
         check_domains(f_s, f_t, "mcd")
-        return (), init_mlp(key, (f_s.shape[1], layer_of(context, source, "logits")[0].shape[1])), ()
+        return f_s.shape[1]
+
+    def init(key: Key, context: Context) -> tuple[tuple[()], Weights, tuple[()]]:
+        return (), init_mlp(key, (check(context), layer_of(context, source, "logits")[0].shape[1])), ()
 
     def both(frozen: Any, weights: Weights, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         return risk(logits_of(weights, context, source)[1], context), (memory, {})
 
     def part(frozen: Any, weights: Weights, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
+        check(context)
         first, second, _ = logits_of(weights, context, source)
         apart = _on(logits_of(weights, context, target))
         return risk(first, context) + risk(second, context) - apart, (memory, {"discrepancy": apart})
@@ -113,7 +122,11 @@ def _heads(head: Choice) -> Selection:
     """Selects both heads."""
 
     def mask(learned: Params) -> Mask:
-        return {"delta": select(head, learned["delta"]), "weights": jax.tree.map(lambda _: True, learned["weights"])}
+        chosen = chosen_of(head, learned["delta"])
+        return {
+            "delta": map_with_path(lambda path, _: chosen[path], learned["delta"]),
+            "weights": jax.tree.map(lambda _: True, learned["weights"]),
+        }
 
     return Selection(mask, f"{as_selector(head)!r} and the second head")
 
@@ -122,9 +135,12 @@ def _rest(head: Choice) -> Selection:
     """Selects what is no head."""
 
     def mask(learned: Params) -> Mask:
-        rest = jax.tree.map(lambda takes: not takes, select(head, learned["delta"]))
-        if not any(jax.tree.leaves(rest)):
+        chosen = chosen_of(head, learned["delta"])
+        if all(chosen.values()):
             raise InputError("mcd moves the features that the heads read, but nothing beside the head learns")
-        return {"delta": rest, "weights": jax.tree.map(lambda _: False, learned["weights"])}
+        return {
+            "delta": map_with_path(lambda path, _: not chosen[path], learned["delta"]),
+            "weights": jax.tree.map(lambda _: False, learned["weights"]),
+        }
 
     return Selection(mask, f"all but {as_selector(head)!r}")

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.dann import told
 from jaxft.objectives.discriminator import HIDDEN, apply_mlp, init_mlp
 from jaxft.objectives.kernels import check_domains
 from jaxft.objectives.layer import Layer, layer_of
-from jaxft.objectives.reversal import Scale, check_scale, reverse_gradient, scale_at
+from jaxft.objectives.reversal import Scale, check_scale, reverse_gradient, scale_at, told
 from jaxft.objectives.rows import mean_of_rows, rows_that_count
 from jaxft.objectives.task import negative_log_likelihood
 from jaxft.types import Array, Context, Key, Memory, Metrics, Objective, Weights
@@ -41,6 +40,10 @@ def margin_disparity(
         source_mask: bools ``[n]``; False leaves a row out.
         target_mask: bools ``[m]``.
 
+    Returns:
+        A scalar; a domain of which no row counts adds nothing, and a label that counts and is none of the classes makes
+        it NaN.
+
     Raises:
         InputError: shapes do not fit together, or there is one class alone.
 
@@ -61,8 +64,10 @@ def margin_disparity(
     counts_s, counts_t = rows_that_count(source, source_mask), rows_that_count(target, target_mask)
     agree = negative_log_likelihood(source, source_labels, counts_s)
     z = jnp.where(counts_t[:, None], target.astype(jnp.float32), 0.0)
-    own = jax.nn.one_hot(target_labels, z.shape[1], dtype=bool)
+    own = target_labels[:, None] == jnp.arange(z.shape[1])
+    # log(1 − p) from the other classes' logits: 1 − p itself is zero where the head is sure.
     others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, z), axis=1) - jax.nn.logsumexp(z, axis=1)
+    others = jnp.where(jnp.any(own, axis=1), others, jnp.nan)
     return gamma * mean_of_rows(agree, counts_s) - mean_of_rows(others, counts_t)
 
 
@@ -100,19 +105,22 @@ def mdd(
     """
     check_scale(scale, "mdd")
 
+    def read(context: Context) -> list[tuple[Array, Array, Array]]:
+        """Features, logits of the model's own head and which rows count, of each domain."""
+        both = [(*layer_of(context, view, layer), layer_of(context, view, "logits")[0]) for view in (source, target)]
+        check_domains(both[0][0], both[1][0], "mdd")
+        return [(features, logits, counts) for features, counts, logits in both]
+
     def init(key: Key, context: Context) -> tuple[tuple[()], Weights, tuple[()]]:
-        (f_s, _), (f_t, _) = (layer_of(context, view, layer) for view in (source, target))
-        check_domains(f_s, f_t, "mdd")
-        classes = layer_of(context, source, "logits")[0].shape[1]
-        return (), init_mlp(key, (f_s.shape[1], hidden, classes)), ()
+        features, own, _ = read(context)[0]
+        return (), init_mlp(key, (features.shape[1], hidden, own.shape[1])), ()
 
     def apply(frozen: Any, weights: Weights, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del frozen
         value, logits, labels, counts = scale_at(scale, context.step), [], [], []
-        for view in (source, target):
-            features, rows = layer_of(context, view, layer)
+        for features, own, rows in read(context):
             logits.append(apply_mlp(weights, reverse_gradient(features, value)))
-            labels.append(jnp.argmax(layer_of(context, view, "logits")[0], axis=1))
+            labels.append(jnp.argmax(own, axis=1))
             counts.append(rows)
         loss = margin_disparity(*logits, *labels, gamma=gamma, source_mask=counts[0], target_mask=counts[1])
         return told(loss, value), (memory, {"scale": value})

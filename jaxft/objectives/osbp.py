@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import SequenceKey
 
 from jaxft.errors import InputError
+from jaxft.objectives.links import chosen_of
 from jaxft.objectives.rows import mean_of_rows, rows_that_count
 from jaxft.objectives.task import no_state, part_of
-from jaxft.trees import leaf_paths, select
-from jaxft.trees.paths import path_string
+from jaxft.trees import map_with_path
 from jaxft.types import Array, Choice, Context, Delta, Key, Memory, Metrics, Objective
 
 
@@ -91,18 +89,14 @@ def osbp(target: str = "target", *, threshold: float | Array = 0.5, head: Choice
 
 def _reversed_outside(delta: Delta, head: Choice) -> Delta:
     """The same values; the gradient of what is not in the head comes back with the other sign."""
-    inside = {
-        path_string(entries): path_string(tuple(itertools.dropwhile(lambda e: isinstance(e, SequenceKey), entries)))
-        for entries, _ in jax.tree_util.tree_leaves_with_path(delta)
-    }
-    chosen = select(head, {inside[path]: leaf for path, leaf in leaf_paths(delta).items()})
+    chosen = chosen_of(head, delta)
     if not any(chosen.values()) or all(chosen.values()):
         raise InputError(
             f"osbp expects its head, {head!r}, to match some of what learns and leave some for the features, but of "
             f"{sorted(chosen)} it matches {sorted(path for path, ours in chosen.items() if ours)}"
         )
 
-    def turned(entries: tuple[Any, ...], leaf: Array) -> Array:
-        return leaf if chosen[inside[path_string(entries)]] else 2 * jax.lax.stop_gradient(leaf) - leaf
+    def turned(path: str, leaf: Array) -> Array:
+        return leaf if chosen[path] else 2 * jax.lax.stop_gradient(leaf) - leaf
 
-    return jax.tree_util.tree_map_with_path(turned, delta)
+    return map_with_path(turned, delta)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.types import Array
@@ -25,7 +26,10 @@ def _forward(x: Any, scale: Array) -> tuple[Any, Array]:
 
 
 def _backward(scale: Array, cotangent: Any) -> tuple[Any, Array]:
-    return jax.tree.map(lambda c: (-scale * c).astype(c.dtype), cotangent), jnp.zeros_like(scale)
+    def turned(c: Any) -> Any:
+        return c if c.dtype == jax.dtypes.float0 else (-scale * c).astype(c.dtype)
+
+    return jax.tree.map(turned, cotangent), jnp.zeros_like(scale)
 
 
 _reversed.defvjp(_forward, _backward)
@@ -37,7 +41,7 @@ def reverse_gradient(x: Any, scale: float | Array = 1.0) -> Any:
     R(x) = x,  dR/dx = −λ I
 
     Args:
-        x: an array, or a tree of them.
+        x: an array, or a tree of them; whole numbers and bools among them have no gradient.
         scale: λ, a scalar; may be traced, and gets no gradient.
 
     Raises:
@@ -56,15 +60,15 @@ def reverse_gradient(x: Any, scale: float | Array = 1.0) -> Any:
     return _reversed(x, value)
 
 
-def reversal_schedule(steps: int, *, gamma: float = 10.0) -> Callable[[Array], Array]:
+def reversal_schedule(steps: int, *, gamma: float | Array = 10.0) -> Callable[[Array], Array]:
     """λ(p) = 2 / (1 + e^{−γp}) − 1 with p = step / steps, at most 1: from zero to one.
 
     Args:
         steps: updates of the whole run.
-        gamma: γ, how soon it rises.
+        gamma: γ, how soon it rises; above zero.
 
     Raises:
-        InputError: ``steps`` is below one.
+        InputError: ``steps`` is no whole number from one up, or γ is not above zero.
 
     Example:
         >>> schedule = reversal_schedule(100)
@@ -75,6 +79,8 @@ def reversal_schedule(steps: int, *, gamma: float = 10.0) -> Callable[[Array], A
         Ganin et al., "Domain-Adversarial Training of Neural Networks", 2016.
     """
     share = _share(steps)
+    if not isinstance(gamma, jax.Array) and (isinstance(gamma, bool) or not gamma > 0):
+        raise InputError(f"gamma of a reversal schedule is a number above zero, but is {gamma!r}")
     return lambda step: 2 / (1 + jnp.exp(-gamma * share(step))) - 1
 
 
@@ -86,7 +92,7 @@ def inverse_decay(rate: float | Array, steps: int) -> Callable[[Array], Array]:
         steps: updates of the whole run.
 
     Raises:
-        InputError: ``steps`` is below one.
+        InputError: ``steps`` is no whole number from one up.
 
     Example:
         >>> [round(float(inverse_decay(0.01, 100)(step)), 5) for step in (0, 50, 100)]
@@ -104,6 +110,14 @@ def scale_at(scale: Scale, step: Array) -> Array:
     return jnp.asarray(scale(step) if callable(scale) else scale, jnp.float32)
 
 
+def told(loss: Array, scale: Array) -> Array:
+    """The loss, or NaN where λ is no number from 0 up.
+
+    The loss does not depend on λ: a schedule that goes wrong would turn the gradient of the features alone, in silence.
+    """
+    return jnp.where(jnp.isfinite(scale) & (scale >= 0), loss, jnp.nan)
+
+
 def check_scale(scale: Scale, name: str) -> None:
     """Refuses what is no number and no schedule, and numbers below zero, which would undo the reversal.
 
@@ -112,8 +126,9 @@ def check_scale(scale: Scale, name: str) -> None:
     """
     if callable(scale) or isinstance(scale, jax.core.Tracer):
         return
-    value = None if isinstance(scale, bool | str) else jnp.asarray(scale)
-    if value is None or value.ndim or not value >= 0:
+    value = np.asarray(scale)
+    number = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    if value.ndim or not number or not 0 <= value < np.inf:
         raise InputError(
             f"the scale of {name} is a number from 0 up, by which the reversed gradient is multiplied, or a schedule "
             f"of the step such as reversal_schedule(steps), but is {scale!r}"
@@ -121,6 +136,6 @@ def check_scale(scale: Scale, name: str) -> None:
 
 
 def _share(steps: int) -> Callable[[Array], Array]:
-    if isinstance(steps, bool) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise InputError(f"a schedule expects the steps of the whole run, a whole number from 1 up, but got {steps!r}")
     return lambda step: jnp.clip(jnp.asarray(step, jnp.float32) / steps, 0.0, 1.0)

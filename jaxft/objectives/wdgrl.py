@@ -48,7 +48,7 @@ def critic_gap(
 
 
 def gradient_penalty(critic: Callable[[Array], Array], rows: Array, *, mask: Array | None = None) -> Array:
-    """E[(‖∇f(h)‖₂ − 1)²], the norm over all axes of a row, in float32.
+    """E[(‖∇f(h)‖₂ − 1)²], the norm over all axes of a row, in float32; finite where a slope is zero.
 
     Args:
         critic: f, from rows ``[batch, …]`` to numbers ``[batch]``, each of its row alone.
@@ -62,10 +62,12 @@ def gradient_penalty(critic: Callable[[Array], Array], rows: Array, *, mask: Arr
     References:
         Gulrajani et al., "Improved Training of Wasserstein GANs", 2017.
     """
-    slopes = jax.vmap(jax.grad(lambda row: critic(row[None])[0]))(rows.astype(jnp.float32))
-    square = jnp.sum(slopes.reshape(len(rows), -1) ** 2, axis=1)
+    counts = rows_that_count(rows, mask)
+    h = jnp.where(counts.reshape(-1, *[1] * (rows.ndim - 1)), rows.astype(jnp.float32), 0.0)
+    slopes = jax.vmap(jax.grad(lambda row: critic(row[None])[0]))(h)
+    square = jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim)))
     norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-    return mean_of_rows((norm - 1) ** 2, rows_that_count(rows, mask))
+    return mean_of_rows((norm - 1) ** 2, counts)
 
 
 def wdgrl(
@@ -83,7 +85,9 @@ def wdgrl(
     critic:    max E f(s) − E f(t) − 10 E[(‖∇f(h)‖₂ − 1)²], five steps, h among source, target and points between
     features:  L = E f(s) − E f(t)
 
-    A point between is on the line of a row of the source and one of the target, paired by their places in the batch.
+    A point between is drawn on the line of a row of the source and one of the target, paired by their places in the
+    batch; the shorter domain begins again, and a pair counts when both of its rows do. The critic learns in its turn
+    alone, by an optimizer of its own, and the weight of the term is that of the features.
 
     Args:
         layer: what the critic, one hidden layer with ReLU, reads: "features", "logits", "probabilities", or the number
@@ -95,9 +99,12 @@ def wdgrl(
         critic: an optax transformation for the critic; Adam with the rate 1e-4 if None.
         hidden: units of the hidden layer.
 
+    Returns:
+        An objective with the turn "critic", whose metrics "critic/distance" and "critic/penalty" are of its last step.
+
     Raises:
         InputError: a view is not in the batch, has no rows, or features of another size; the model does not give the
-            layer.
+            layer; at ``init`` of a step, repeats that are no whole number from one up.
 
     Example:
         >>> import jaxft as ft

@@ -131,7 +131,7 @@ class Run:
         wrong = {name: values[name] for name in ("loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))}
         if wrong:
             said = " and ".join(f"the {name} is {value}" for name, value in wrong.items())
-            hint = _hint(labels) if math.isnan(values["loss"]) else ""
+            hint = (_hint(labels) if math.isnan(values["loss"]) else "") + _others(values, wrong)
             raise self.stopped(
                 NonFiniteLoss,
                 f"{said} at step {step}",
@@ -159,6 +159,12 @@ def _hint(labels: list[np.ndarray]) -> str:
     if not ends:
         return ""
     return f", whose labels run {' and '.join(ends)}: one that is no output of the model makes the loss nan"
+
+
+def _others(values: Mapping[str, Any], wrong: Mapping[str, Any]) -> str:
+    """Which term, or which part of it, such as a schedule, is not finite."""
+    names = [name for name, value in values.items() if name not in wrong and not math.isfinite(value)]
+    return f"; not finite either: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else ""
 
 
 def _scalar(name: str, value: Any) -> float:
