@@ -152,15 +152,8 @@ def compare(config: Config, folder: str, source: str, target: str) -> list[dict[
 
 def _mean(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
     values = [row[figure] for row in rows]
-    half = 0.0 if len(values) < 2 else _half_interval(values)
+    half = 0.0 if len(values) < 2 else report.half_interval(values)
     return f"{np.mean(values):.3f}" + (f" ± {half:.3f}" if half else "")
-
-
-def _half_interval(values: Sequence[float]) -> float:
-    """Half of Student's 95 % interval of a mean."""
-    from scipy import stats
-
-    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 COLUMNS = ("method", "weight", "last", "selected", "over source only", "oracle", "proxy A-distance", "seeds that gain")

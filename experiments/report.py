@@ -114,6 +114,13 @@ def mean_accuracy(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
     return correct / total, *wilson_interval(round(correct), total)
 
 
+def half_interval(values: Sequence[float]) -> float:
+    """Half of Student's 95 % interval of a mean of two values or more."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     """The runs that agree in all of these, in order of appearance."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

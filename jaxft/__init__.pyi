@@ -4,6 +4,7 @@ __version__: str
 from . import data as data
 from . import metrics as metrics
 from . import shift as shift
+from . import sklearn as sklearn
 from . import study as study
 from .adapt import MaskedRank as MaskedRank
 from .adapt import adalora as adalora
