@@ -191,7 +191,7 @@ def criteria(rows: list[dict[str, Any]]) -> str:
 
 
 def page(config: Config, rows: list[dict[str, Any]], name: str) -> str:
-    flags = " --quick" if config.quick else ""
+    asked = "python experiments/digits.py --quick" if config.quick else report.command(__file__, config)
     parts = []
     for source, target in dict.fromkeys((row["source"], row["target"]) for row in rows):
         own = [row for row in rows if (row["source"], row["target"]) == (source, target)]
@@ -199,7 +199,7 @@ def page(config: Config, rows: list[dict[str, Any]], name: str) -> str:
     seeds = len(config.seeds)
     return f"""# Digits across two hands
 
-`python experiments/digits.py{flags}`
+`{asked}`
 
 Accuracy on the target's test rows, the mean of {seeds} seed{"s" if seeds > 1 else ""} ± half of Student's 95 %
 interval. Weight and moment are chosen by {config.criterion}, without the target's labels; "last" is after 600 steps,
@@ -211,7 +211,7 @@ seed by seed.
 
 {criteria(rows)}
 
-Mean over all runs of both directions, those of methods that fail included.
+Mean over all runs of this page, those of methods that fail included.
 
 ![accuracy at the selected moment]({name}.png)
 

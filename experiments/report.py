@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ def command(script: str, config: Any) -> str:
     """The command that gives this configuration, with the options that differ from the defaults only."""
     default = type(config)()
     changed = {name: value for name, value in vars(config).items() if value != getattr(default, name)}
-    return " ".join(["python", f"experiments/{Path(script).name}", *flags(changed)])
+    return shlex.join(["python", f"experiments/{Path(script).name}", *flags(changed)])
 
 
 def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:

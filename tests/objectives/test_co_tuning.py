@@ -132,6 +132,7 @@ def test_the_reverse_relationship_is_bayes_rule_over_a_regression_at_its_optimum
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_strength_is_the_first_of_the_best_on_held_out_rows() -> None:
     """A weak regression says the most frequent category of every row, and is right of a third of the held-out ones."""
 
@@ -150,6 +151,7 @@ def test_the_strength_is_the_first_of_the_best_on_held_out_rows() -> None:
         np.testing.assert_allclose(relate(*strengths), strong, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_temperature_is_where_the_likelihood_is_highest() -> None:
     logits = jnp.asarray(RNG.normal(size=(200, 3)) * 5, jnp.float32)
     labels = jnp.asarray([RNG.choice(3, p=np.asarray(jax.nn.softmax(row / 2.5))) for row in logits])

@@ -199,6 +199,7 @@ def test_a_model_with_narrow_embeddings_is_told_by_dim() -> None:
     assert first_metrics(both(radius=0.1, dim=4), narrow)["smooth"] > 0
 
 
+@pytest.mark.slow
 def test_minilm_trains_with_it() -> None:
     model = ft.load_model("minilm", task="classify", num_labels=2)
     batch = dict(model.tokenizer(["a fine film", "dull"], padding=True, return_tensors="np"))
