@@ -14,7 +14,8 @@ that of LoRA's, the two taking turns in one process.
     python experiments/adaptation_suite.py                                       all methods, half an hour on two cores
     python experiments/adaptation_suite.py --methods lora dora --name pair       two of them
 
-Writes experiments/results/adaptation_suite.md, .csv and .png.
+Writes experiments/results/adaptation_suite.md, .csv and .png. A method that is done is kept in a file of the folder of
+that name: what is killed goes on where it stopped when the command is given again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -231,7 +233,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for key in config.methods:
         print(suite.METHODS[key].name, file=sys.stderr)
-        rows += report.in_own_process(__file__, {"methods": (key,), "seeds": config.seeds, "name": ""})["rows"]
+        options = {"methods": (key,), "seeds": config.seeds, "name": ""}
+        fresh = partial(report.in_own_process, __file__, options)
+        rows += report.kept(f"{config.name}/{key}", options, fresh)["rows"]
     report.write_page(config.name, page(config, rows), rows)
     points = [
         report.Point(name, own[0]["trained"], *report.mean_accuracy(own))

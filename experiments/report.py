@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +59,24 @@ def in_own_process(script: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def kept(name: str, cause: Any, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns, as JSON; read from ``results/NAME.json`` where it was made before for the same cause.
+
+    Remove the file after a change of the code, to begin anew.
+    """
+    path, cause = RESULTS / f"{name}.json", json.loads(json.dumps(cause))
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["cause"] == cause:
+            return found["result"]
+    result = json.loads(json.dumps(make()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".part")
+    waiting.write_text(json.dumps({"cause": cause, "result": result}, indent=1) + "\n", encoding="utf-8")
+    waiting.replace(path)
+    return result
+
+
 def trained_parameters(delta: Any) -> int:
     """How many numbers learn."""
     return sum(leaf.size for leaf in jax.tree.leaves(delta))
@@ -94,6 +112,13 @@ def mean_accuracy(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
     """The mean accuracy over the seeds of one method, and Wilson's interval for one test set."""
     total, correct = rows[0]["test_rows"], float(np.mean([row["correct"] for row in rows]))
     return correct / total, *wilson_interval(round(correct), total)
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of Student's 95 % interval of a mean of two values or more."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:

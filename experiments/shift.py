@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -84,14 +85,19 @@ class Program:
     def __init__(self, method: Method, setting: Setting):
         data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
         whole = jax.jit(lambda seed, weight, data: _run(method, setting, seed, weight, *data))
-        compiled = whole.lower(jnp.uint32(0), jnp.float32(1), data).compile()
-        self._call = lambda seed, weight: compiled(jnp.uint32(seed), jnp.float32(weight), data)
+        self._compiled, self._data = whole.lower(jnp.uint32(0), jnp.float32(1), data).compile(), data
         self._points = np.arange(setting.every, setting.steps + 1, setting.every)
+
+    def on(self, setting: Setting) -> Program:
+        """The same program on other rows, as many of them."""
+        other = copy(self)
+        other._data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
+        return other
 
     def history(self, seed: int, weight: float) -> History:
         """One run."""
         began = time.perf_counter()
-        outputs = jax.device_get(self._call(seed, weight))
+        outputs = jax.device_get(self._compiled(jnp.uint32(seed), jnp.float32(weight), self._data))
         return History(self._points, outputs, time.perf_counter() - began)
 
     def histories(self, runs: Sequence[tuple[int, float]]) -> list[History]:

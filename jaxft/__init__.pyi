@@ -1,7 +1,10 @@
 """The front door: what users type, nothing else."""
 
+__version__: str
 from . import data as data
 from . import metrics as metrics
+from . import shift as shift
+from . import sklearn as sklearn
 from . import study as study
 from .adapt import MaskedRank as MaskedRank
 from .adapt import adalora as adalora
@@ -55,6 +58,8 @@ from .models import from_nnx as from_nnx
 from .models import load_model as load_model
 from .models import save_model as save_model
 from .models import small_convnet as small_convnet
+from .models import small_mlp as small_mlp
+from .models import two_encoders as two_encoders
 from .models import warm_start as warm_start
 from .objectives import adaptive_feature_norm as adaptive_feature_norm
 from .objectives import adda as adda
@@ -63,6 +68,7 @@ from .objectives import bss as bss
 from .objectives import category_relationship as category_relationship
 from .objectives import cdan as cdan
 from .objectives import channel_attention as channel_attention
+from .objectives import class_mmd as class_mmd
 from .objectives import co_optimal_transport as co_optimal_transport
 from .objectives import co_tuning as co_tuning
 from .objectives import combine as combine
@@ -103,6 +109,7 @@ from .objectives import shot as shot
 from .objectives import shot_pseudo_labels as shot_pseudo_labels
 from .objectives import sinkhorn_plan as sinkhorn_plan
 from .objectives import span_cross_entropy as span_cross_entropy
+from .objectives import transfer_labels as transfer_labels
 from .objectives import vat as vat
 from .objectives import wdgrl as wdgrl
 from .study import Experiment as Experiment
@@ -163,5 +170,3 @@ from .types import StepFrozen as StepFrozen
 from .types import TrainState as TrainState
 from .types import Turn as Turn
 from .weights import lift as lift
-
-__version__: str

@@ -6,6 +6,7 @@ from jaxft.models.config import ModelConfig
 from jaxft.models.load import describe_model, load_model, save_model
 from jaxft.models.nnx import from_nnx
 from jaxft.models.small import small_convnet
+from jaxft.models.small_mlp import small_mlp, two_encoders
 from jaxft.models.vocabulary import extend_vocabulary
 from jaxft.models.warm import warm_start
 
@@ -17,5 +18,7 @@ __all__ = [
     "load_model",
     "save_model",
     "small_convnet",
+    "small_mlp",
+    "two_encoders",
     "warm_start",
 ]

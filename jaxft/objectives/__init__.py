@@ -1,11 +1,13 @@
 """Objectives: what is minimised. The mathematics of each is also a pure function on arrays."""
 
+from jaxft.objectives.a_distance import proxy_a_distance
 from jaxft.objectives.adda import adda
 from jaxft.objectives.afn import adaptive_feature_norm, norm_growth
 from jaxft.objectives.bnm import bnm, nuclear_norm_maximisation
 from jaxft.objectives.bss import bss, smallest_singular_values
 from jaxft.objectives.categories import calibration_temperature, category_relationship, reverse_category_relationship
 from jaxft.objectives.cdan import cdan, certainty_weights, multilinear_map, randomized_map
+from jaxft.objectives.class_mmd import class_mmd, class_mmd2, confident_labels, transfer_labels
 from jaxft.objectives.co_optimal import CoOptimalPlans, co_optimal_transport
 from jaxft.objectives.co_tuning import co_tuning, soft_cross_entropy
 from jaxft.objectives.combine import combine
@@ -62,11 +64,14 @@ __all__ = [
     "cdan",
     "certainty_weights",
     "channel_attention",
+    "class_mmd",
+    "class_mmd2",
     "classifier_discrepancy",
     "co_optimal_transport",
     "co_tuning",
     "combine",
     "confident_cross_entropy",
+    "confident_labels",
     "consistency",
     "coral",
     "covariance",
@@ -122,6 +127,7 @@ __all__ = [
     "osbp",
     "ot_map",
     "partial_class_weights",
+    "proxy_a_distance",
     "pseudo_labels",
     "r3f",
     "randomized_map",
@@ -139,6 +145,7 @@ __all__ = [
     "squared_distances",
     "squared_feature_distance",
     "symmetric_kl",
+    "transfer_labels",
     "unknown_cross_entropy",
     "vat",
     "wdgrl",

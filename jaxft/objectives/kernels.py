@@ -31,7 +31,7 @@ def check_domains(source: Array, target: Array, name: str) -> None:
     if source.shape[1] != target.shape[1]:
         raise InputError(
             f"{name} compares features of one size, but the source has {source.shape[1]} and the target "
-            f"{target.shape[1]}; for features of different sizes see heterogeneous transfer"
+            f"{target.shape[1]}; for features of different sizes see heterogeneous transfer: two_encoders"
         )
 
 

@@ -19,11 +19,12 @@ def softmax_cross_entropy(
     mask: Array | None = None,
     label_smoothing: float | Array = 0.0,
     class_weights: Array | None = None,
+    row_weights: Array | None = None,
     ignore_index: int = -100,
 ) -> Array:
     """Mean cross-entropy over the labels that count, in float32.
 
-    L = (1−ε) Σ w_y (−log p_y) / Σ w_y  +  ε/C Σ_c w_c (−log p_c) / Σ w_y
+    L = (1−ε) Σ v w_y (−log p_y) / Σ v w_y  +  ε/C Σ v Σ_c w_c (−log p_c) / Σ v w_y
 
     Args:
         logits: ``[..., classes]``.
@@ -31,6 +32,8 @@ def softmax_cross_entropy(
         mask: bools ``[...]`` or over the leading axes of the labels; False leaves a row or token out.
         label_smoothing: ε in [0, 1].
         class_weights: w, ``[classes]``; ones when not given.
+        row_weights: v, ``[...]`` or over the leading axes of the labels, such as importance weights; ones when not
+            given.
         ignore_index: label that marks what to leave out.
 
     Returns:
@@ -58,14 +61,16 @@ def softmax_cross_entropy(
     if w.shape != (classes,):
         raise InputError(f"cross-entropy expects one weight for each of {classes} classes, but got {list(w.shape)}")
     counts = which_count(labels, mask, ignore_index)
-    w_y = jnp.where(counts, w[jnp.where(counts, labels, 0)], 0.0)
+    v = jnp.ones(labels.shape) if row_weights is None else spread(row_weights, labels.shape).astype(jnp.float32)
+    w_y = jnp.where(counts, v * w[jnp.where(counts, labels, 0)], 0.0)
     losses = negative_log_likelihood(logits, labels, counts) * w_y
     if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):  # 0 · ∞ where a class is ruled out
         epsilon = jnp.asarray(label_smoothing, jnp.float32)
         log_p = jax.nn.log_softmax(jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0))
-        losses = (1 - epsilon) * losses - epsilon * jnp.where(counts, log_p @ w, 0.0) / classes
+        losses = (1 - epsilon) * losses - epsilon * jnp.where(counts, v * (log_p @ w), 0.0) / classes
     total, weight = jnp.sum(losses), jnp.sum(w_y)
-    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
+    # Nothing counts where the weight is zero; a weight that is not a number stays none.
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0 * weight)
 
 
 def negative_log_likelihood(logits: Array, labels: Array, counts: Array) -> Array:
@@ -102,7 +107,8 @@ def cross_entropy(
 ) -> Objective:
     """Cross-entropy of the model's logits with the labels of a view.
 
-    The view holds ``labels`` and, where some rows or tokens must not count, ``mask``.
+    The view holds ``labels`` and, where some rows or tokens must not count, ``mask``; a column ``weight``, numbers
+    from 0 up, weighs the rows in the mean, as importance weights do.
 
     Args:
         view: name of the labelled part of the batch; None for a batch without parts.
@@ -125,12 +131,14 @@ def cross_entropy(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         part = labelled(context.batch, view)
         logits, labels, mask = context.forward(view).logits, part["labels"], part.get("mask")
+        weights = part.get("weight")
         loss = softmax_cross_entropy(
             logits,
             labels,
             mask=mask,
             label_smoothing=label_smoothing,
             class_weights=class_weights,
+            row_weights=None if weights is None else jnp.where(weights >= 0, weights, jnp.nan),
             ignore_index=ignore_index,
         )
         counts = which_count(labels, mask, ignore_index)
@@ -187,11 +195,17 @@ def accuracy(logits: Array, labels: Array, counts: Array) -> Array:
 
 def over(mask: Array, shape: tuple[int, ...]) -> Array:
     """A mask over the leading axes of a shape, as bools of that shape."""
-    if mask.shape != shape[: mask.ndim]:
+    return spread(mask, shape).astype(bool)
+
+
+def spread(values: Array, shape: tuple[int, ...]) -> Array:
+    """Values over the leading axes of a shape, in that shape."""
+    if values.shape != shape[: values.ndim]:
         raise InputError(
-            f"a mask covers the leading axes of the labels, {list(shape)}, but this one is {list(mask.shape)}"
+            "masks and weights are over the leading axes of the labels, "
+            f"{list(shape)}, but these are {list(values.shape)}"
         )
-    return jnp.broadcast_to(jnp.expand_dims(mask, range(mask.ndim, len(shape))), shape).astype(bool)
+    return jnp.broadcast_to(jnp.expand_dims(values, range(values.ndim, len(shape))), shape)
 
 
 def part_of(batch: Batch, view: str | None) -> Batch:

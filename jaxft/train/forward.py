@@ -136,11 +136,11 @@ def _alike(column: Any, other: Any) -> bool:
 
 
 def _for_the_model(batch: Batch) -> dict[str, Any]:
-    """The batch, or each of its views, without labels and mask."""
+    """The batch, or each of its views, without labels, mask and weights of rows."""
     return {
         name: _for_the_model(value) if isinstance(value, Mapping) else value
         for name, value in batch.items()
-        if name not in ("labels", "mask")
+        if name not in ("labels", "mask", "weight")
     }
 
 

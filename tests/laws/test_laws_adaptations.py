@@ -179,7 +179,8 @@ def test_mapped_runs_equal_a_loop_of_runs(kind: str, method: str) -> None:
     step, model = training(kind, method)
     keys = jax.random.split(jax.random.key(0), 3)
     axis = 0 if METHODS[method].draws_frozen else None
-    frozen, states = jax.vmap(step.init, in_axes=(0, None, None), out_axes=(axis, 0))(keys, model.params, model.batch)
+    start = jax.jit(jax.vmap(step.init, in_axes=(0, None, None), out_axes=(axis, 0)))
+    frozen, states = start(keys, model.params, model.batch)
     update = jax.jit(step.update)
     many = jax.jit(jax.vmap(step.update, in_axes=(axis, 0, None)))
     stacked = states

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.test_util import check_grads
 
@@ -91,7 +92,7 @@ def test_a_label_that_is_no_class_gives_nan(label: int) -> None:
     [
         (LABELS * 1.0, {}, "whole numbers as labels, but they are float32"),
         (LABELS, {"class_weights": jnp.ones(2)}, r"each of 3 classes, but got \[2\]"),
-        (LABELS, {"mask": jnp.ones(1, bool)}, r"leading axes of the labels, \[4\], but this one is \[1\]"),
+        (LABELS, {"mask": jnp.ones(1, bool)}, r"leading axes of the labels, \[4\], but these are \[1\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(labels: Any, options: dict[str, Any], reason: str) -> None:
@@ -186,3 +187,37 @@ def test_mean_squared_error(labels: Any, mask: Any, value: float) -> None:
 def test_mean_squared_error_refuses_other_shapes() -> None:
     with pytest.raises(ft.InputError, match=r"shape of the logits, \[4, 3\], but the labels are \[4\]"):
         ft.mean_squared_error().apply((), (), (), context({"labels": LABELS}, LOGITS))
+
+
+def test_weights_of_rows_weigh_the_mean() -> None:
+    logits, labels = jax.random.normal(jax.random.key(0), (5, 3)), jnp.array([0, 1, 2, -100, 1])
+    w = jnp.array([1.0, 0.0, 2.5, 7.0, 0.5])
+    losses = -np.asarray(jax.nn.log_softmax(logits))[np.arange(5), np.maximum(labels, 0)]
+    counted = np.array([1.0, 0.0, 2.5, 0.0, 0.5])
+    expected = (counted * losses).sum() / counted.sum()
+    np.testing.assert_allclose(softmax_cross_entropy(logits, labels, row_weights=w), expected, rtol=1e-6)
+    tokens = softmax_cross_entropy(logits[None], labels[None], row_weights=jnp.ones(1), label_smoothing=0.1)
+    np.testing.assert_allclose(tokens, softmax_cross_entropy(logits, labels, label_smoothing=0.1), rtol=1e-6)
+    with pytest.raises(ft.InputError, match="masks and weights are over the leading axes"):
+        softmax_cross_entropy(logits, labels, row_weights=jnp.ones(4))
+
+
+def test_a_column_of_weights_reaches_the_loss_and_not_the_model() -> None:
+    seen: list[Any] = []
+
+    def model(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> jax.Array:
+        seen.append(sorted(batch))
+        return batch["x"] @ params
+
+    rows = {"x": jnp.eye(3), "labels": jnp.array([0, 1, 2])}
+    step = ft.make_step(model, ft.full(), ft.cross_entropy("source"), optax.sgd(0.1))
+
+    def loss(weight: Any) -> Any:
+        batch = {"source": rows | {"weight": weight}}
+        frozen, state = step.init(jax.random.key(0), jnp.diag(jnp.arange(3.0)), batch)
+        return step.update(frozen, state, batch)[1]["loss"]
+
+    first = -jax.nn.log_softmax(jnp.array([0.0, 0.0, 0.0]))[0]
+    np.testing.assert_allclose(loss(jnp.array([2.0, 0.0, 0.0])), first, rtol=1e-6)
+    assert seen[0] == ["x"]
+    assert np.isnan(loss(jnp.array([-1.0, 1.0, 1.0])))
