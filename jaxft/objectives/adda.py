@@ -45,7 +45,7 @@ def adda(
 
     Example:
         >>> import jaxft as ft
-        >>> adaptation, objective = ft.freeze("head/**"), ft.adda()
+        >>> adaptation, objective = ft.freeze("head/**"), adda()
 
     References:
         Tzeng et al., "Adversarial Discriminative Domain Adaptation", 2017.

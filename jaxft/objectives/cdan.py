@@ -117,7 +117,7 @@ def cdan(
 
     Example:
         >>> import jaxft as ft
-        >>> domain = ft.cdan(scale=ft.reversal_schedule(600), entropy=True)
+        >>> domain = cdan(scale=ft.reversal_schedule(600), entropy=True)
         >>> objective = ft.combine(task=ft.cross_entropy("source"), domain=domain)
 
     References:

@@ -55,7 +55,7 @@ def dann(
 
     Example:
         >>> import jaxft as ft
-        >>> domain = ft.dann(scale=ft.reversal_schedule(600))
+        >>> domain = dann(scale=ft.reversal_schedule(600))
         >>> objective = ft.combine(task=ft.cross_entropy("source"), domain=domain)
 
     References:

@@ -73,7 +73,7 @@ def mcd(*, source: str = "source", target: str = "target", head: Choice = "head/
 
     Example:
         >>> import jaxft as ft
-        >>> objective = ft.combine(task=ft.cross_entropy("source"), heads=ft.mcd())
+        >>> objective = ft.combine(task=ft.cross_entropy("source"), heads=mcd())
 
     References:
         Saito et al., "Maximum Classifier Discrepancy for Unsupervised Domain Adaptation", 2018.

@@ -97,7 +97,7 @@ def mdd(
 
     Example:
         >>> import jaxft as ft
-        >>> margin = ft.mdd(scale=ft.reversal_schedule(600))
+        >>> margin = mdd(scale=ft.reversal_schedule(600))
         >>> objective = ft.combine(task=ft.cross_entropy("source"), margin=(margin, 0.1))
 
     References:

@@ -108,7 +108,7 @@ def wdgrl(
 
     Example:
         >>> import jaxft as ft
-        >>> objective = ft.combine(task=ft.cross_entropy("source"), distance=(ft.wdgrl(), 0.1))
+        >>> objective = ft.combine(task=ft.cross_entropy("source"), distance=(wdgrl(), 0.1))
 
     References:
         Shen et al., "Wasserstein Distance Guided Representation Learning for Domain Adaptation", 2018.
