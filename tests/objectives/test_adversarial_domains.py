@@ -1,4 +1,4 @@
-"""Adversarial terms at work: the features of two domains a shift apart come nearer than the source alone brings them."""
+"""Adversarial terms at work: the features of two shifted domains come nearer than the source alone brings them."""
 
 from __future__ import annotations
 
