@@ -165,7 +165,12 @@ ADAPTED = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTED)
+QUICK = ("bert_pair", "qwen3_lm", "t5_gated", "vit_classify", "resnet_basic")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ADAPTED]
+)
 def test_low_rank_weights_start_as_the_base_and_learn(name: str):
     case, model, batch = ADAPTED[name], golden(name).model, padded(name)
     method = lora(glob(case.low_rank), rank=2, alpha=4)

@@ -45,7 +45,12 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("name", GRIDS)
+QUICK = ("learning rate and seed", "weight of a term", "masked rank", "kept activations")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in GRIDS]
+)
 def test_runs_side_by_side_and_in_turn_equal_loops_of_steps(name, tmp_path):
     one_by_one = rows_of(tmp_path / "loop", GRIDS[name], stack="loop")
     assert {row["program"]["stack"] for row in one_by_one} == {"loop"}

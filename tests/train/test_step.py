@@ -144,18 +144,6 @@ def test_running_statistics_are_state_that_no_gradient_reaches() -> None:
     assert ft.evaluate(normalised, merged, [BATCH["source"]])["accuracy"] >= 0
 
 
-def test_statistics_pass_from_one_view_to_the_next() -> None:
-    params = {"norm": {"mean": jnp.zeros(2), "kernel": jnp.eye(2)}}
-
-    def both(context: Context) -> jax.Array:
-        return context.forward("source").logits.sum() + context.forward("target").logits.sum()
-
-    step = ft.make_step(normalised, ft.full(), asking(both), optax.sgd(0.1))
-    frozen, state = step.init(KEY, params, BATCH)
-    state, _ = step.update(frozen, state, BATCH)
-    np.testing.assert_allclose(state.stats["norm"]["mean"], 0.5 * (0.5 * np.array([2.0, 3.0])) + 0.5 * np.ones(2))
-
-
 def test_statistics_that_the_params_lack_are_refused() -> None:
     def strange(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> ft.Outputs:
         return ft.Outputs(logits=linear(params, batch), stats={"elsewhere": jnp.zeros(2)})
