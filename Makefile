@@ -28,10 +28,10 @@ demo: $(READY) ## compare head only, top layers, LoRA and full fine-tuning on mo
 	$(BIN)/python experiments/adaptation_methods.py
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY) ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-topology: $(READY) ## the tests that compile for TPUs, with libtpu beside .venv
 	@test -d build/libtpu/libtpu || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \

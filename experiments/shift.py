@@ -53,6 +53,7 @@ class Setting(NamedTuple):
         steps: updates.
         every: steps between two measurements.
         batch_size: rows a step of each domain.
+        known: the columns of the target's few labelled rows, all of them in every step; None without.
     """
 
     model: Callable[[Any, bool], ft.Model]
@@ -63,6 +64,7 @@ class Setting(NamedTuple):
     steps: int = 600
     every: int = 60
     batch_size: int = 64
+    known: Views | None = None
 
 
 class History(NamedTuple):
@@ -83,7 +85,7 @@ class Program:
     """A method's whole run, compiled once for every seed and weight."""
 
     def __init__(self, method: Method, setting: Setting):
-        data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
+        data = _columns(setting)
         whole = jax.jit(lambda seed, weight, data: _run(method, setting, seed, weight, *data))
         self._compiled, self._data = whole.lower(jnp.uint32(0), jnp.float32(1), data).compile(), data
         self._points = np.arange(setting.every, setting.steps + 1, setting.every)
@@ -91,7 +93,7 @@ class Program:
     def on(self, setting: Setting) -> Program:
         """The same program on other rows, as many of them."""
         other = copy(self)
-        other._data = jax.tree.map(jnp.asarray, (setting.source, setting.target, setting.measured))
+        other._data = _columns(setting)
         return other
 
     def history(self, seed: int, weight: float) -> History:
@@ -106,14 +108,20 @@ class Program:
             return list(pool.map(lambda run: self.history(*run), runs))
 
 
-def _run(method: Method, setting: Setting, seed: Any, weight: Any, source: Views, target: Views, measured: Any) -> Any:
+def _columns(setting: Setting) -> Any:
+    """The rows of a run, which the compiled program takes as arguments."""
+    always = {} if setting.known is None else {"known": setting.known}
+    return jax.tree.map(jnp.asarray, ({"source": setting.source, "target": setting.target}, always, setting.measured))
+
+
+def _run(method: Method, setting: Setting, seed: Any, weight: Any, drawn: Any, always: Any, measured: Any) -> Any:
     first_key, second_key = jax.random.split(jax.random.key(seed))
     model = setting.model(seed, method.norm)
     params = model.params
     if method.begin is not None:
         plain = Method(lambda *_: ft.cross_entropy("source"), norm=method.norm)
-        params, _ = _train(plain, setting, model, params, first_key, source, target, {}, method.begin, weight)
-    _, outputs = _train(method, setting, model, params, second_key, source, target, measured, setting.steps, weight)
+        params, _ = _train(plain, setting, model, params, first_key, drawn, always, {}, method.begin, weight)
+    _, outputs = _train(method, setting, model, params, second_key, drawn, always, measured, setting.steps, weight)
     return outputs
 
 
@@ -123,8 +131,8 @@ def _train(
     model: ft.Model,
     params: Any,
     key: Any,
-    source: Views,
-    target: Views,
+    drawn: Any,
+    always: Any,
     measured: Any,
     steps: int,
     weight: Any,
@@ -132,12 +140,12 @@ def _train(
     """The params after so many steps, and what was measured on the way."""
     init_key, source_key, target_key = jax.random.split(key, 3)
     size, every = setting.batch_size, setting.every
-    orders = {"source": _order(source_key, source, steps * size), "target": _order(target_key, target, steps * size)}
-    columns = {"source": source, "target": target}
+    keys = {"source": source_key, "target": target_key}
+    orders = {view: _order(keys[view], columns, steps * size) for view, columns in drawn.items()}
 
     def batch(index: Any) -> dict[str, Any]:
         rows = {view: jax.lax.dynamic_slice(order, (index * size,), (size,)) for view, order in orders.items()}
-        return {view: jax.tree.map(lambda column, view=view: column[rows[view]], columns[view]) for view in rows}
+        return always | {view: jax.tree.map(lambda column, view=view: column[rows[view]], drawn[view]) for view in rows}
 
     optimizer = method.optimizer or setting.optimizer
     objective = method.objective(steps, weight)

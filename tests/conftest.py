@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,3 +27,23 @@ def pytest_configure(config: pytest.Config) -> None:
         defaults |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _memory_maps() -> int:
+    """How many maps this process has, zero where the system does not say; Linux allows 65,530."""
+    try:
+        with open("/proc/self/maps", "rb") as lines:
+            return sum(1 for _ in lines)
+    except OSError:
+        return 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps() -> Iterator[None]:
+    """Each compiled program keeps maps of memory; a worker that runs out of them dies."""
+    yield
+    if _memory_maps() > 20_000:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()

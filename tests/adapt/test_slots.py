@@ -212,3 +212,9 @@ def test_adapters_of_minilm_learn() -> None:
     bound = run(model, texts, adaptation.bind(frozen.model, state.delta)).logits
     merged = run(model, texts, ft.merge(adaptation, frozen.model, state.delta)).logits
     np.testing.assert_allclose(bound, merged, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [ft.houlsby, ft.pfeiffer, ft.parallel_adapter, ft.prefix])
+def test_places_that_only_our_transformers_have_are_named(method: Any) -> None:
+    with pytest.raises(ft.InputError, match=r"looks for .*kernel', the kernels of the transformers of load_model"):
+        method().init(jax.random.key(0), {"dense": linear(3, 2)})
