@@ -85,7 +85,9 @@ def test_folders_are_classes(jaxft, image_words, pictures, tmp_path):
     assert right / 16 == pytest.approx(figures["accuracy"])
 
 
-@pytest.mark.parametrize(("method", "extra"), [("lora", {}), ("top", {"layers": 1})])
+@pytest.mark.parametrize(
+    ("method", "extra"), [pytest.param("lora", {}, marks=pytest.mark.slow), ("top", {"layers": 1})]
+)
 def test_a_convolutional_net(method, extra, caplog, jaxft, image_words, resnet, tmp_path):
     run = tmp_path / "run"
     ended = jaxft(*image_words(run, model=resnet, method=method, epochs=1, image_size=32, eval=None, **extra))

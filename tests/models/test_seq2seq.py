@@ -72,6 +72,7 @@ def test_tokens_in_pieces_equal_the_whole(name: str):
     close(jnp.concatenate(logits, axis=1), np.asarray(whole.logits))
 
 
+@pytest.mark.slow
 @one_each
 def test_remat_and_dropout(name: str):
     model, batch, _ = golden(name)

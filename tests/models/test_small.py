@@ -52,6 +52,7 @@ def test_training_normalises_by_the_batch_and_evaluation_by_what_runs():
     np.testing.assert_allclose(other.logits, trained.logits, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_any_adaptation_of_dense_weights_is_one_of_it():
     model = ft.small_convnet(8, num_labels=3)
     step = ft.make_step(model.apply, ft.lora("**/kernel", rank=2), ft.cross_entropy(), ft.adamw(1e-2))

@@ -40,7 +40,7 @@ def kill_after_a_row(process: subprocess.Popen, directory: Path) -> None:
     process.communicate()
 
 
-@pytest.fixture(scope="module", params=["map", "vmap"])
+@pytest.fixture(scope="module", params=[pytest.param("map", marks=pytest.mark.slow), "vmap"])
 def study(request, tmp_path_factory):
     """A study that was killed after its first rows, and resumed; its script is gone."""
     place = tmp_path_factory.mktemp(request.param)
