@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,12 +150,6 @@ def compare(config: Config, folder: str, source: str, target: str) -> list[dict[
     return rows
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
-    values = [row[figure] for row in rows]
-    half = 0.0 if len(values) < 2 else report.half_interval(values)
-    return f"{np.mean(values):.3f}" + (f" ± {half:.3f}" if half else "")
-
-
 COLUMNS = ("method", "weight", "last", "selected", "over source only", "oracle", "proxy A-distance", "seeds that gain")
 
 
@@ -172,9 +166,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             (
                 name,
                 f"{own[0]['weight']:g}",
-                *(_mean(own, figure) for figure in ("last", "selected")),
+                *(report.mean_and_interval([row[figure] for row in own]) for figure in ("last", "selected")),
                 f"{np.mean(gains):+.3f}" if gains else "",
-                *(_mean(own, figure) for figure in ("oracle", "proxy A-distance")),
+                *(report.mean_and_interval([row[figure] for row in own]) for figure in ("oracle", "proxy A-distance")),
                 f"{sum(gain > 0 for gain in gains)} of {len(gains)}" if gains else "",
             )
         )

@@ -7,7 +7,7 @@ coupled: not at all beyond the head, by their distributions, class by class, or 
 source's labels to 1,000 rows of the target, which then learns from them. Accuracy after the last step is on the
 target's test rows; every seed draws its own labelled rows.
 
-    python experiments/heterogeneous.py                      both directions, five seeds: five minutes on two cores
+    python experiments/heterogeneous.py                      both directions, five seeds
     python experiments/heterogeneous.py --seeds 0 --few 3    one seed, three labelled rows a class
 
 Writes experiments/results/heterogeneous.md, .csv and .png. A method that is done is kept in the folder of that name.
@@ -34,7 +34,7 @@ from jaxft.objectives import squared_distances
 PAIRS = (("mnist", "optdigits"), ("optdigits", "mnist"))
 LARGEST = {"mnist": 255, "optdigits": 16}
 COUPLED = 1000
-SUPERVISED = "target supervised"
+ALONE, SUPERVISED = "labelled target rows alone", "target supervised"
 TASK, FEW = ft.cross_entropy("source"), ft.cross_entropy("known")
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -49,15 +49,13 @@ class Way(NamedTuple):
     """How the domains are coupled.
 
     Attributes:
-        term: whether there are labelled rows of the target -> what is added to the cross-entropy, or None.
+        term: the view of the target's labelled rows, or None where there are none -> what is added, if anything.
         plan: (source rows, target rows, cost of what is known) -> a plan that carries labels, or None.
-        source: whether the source's rows are learned from.
         least: the fewest labelled rows of a class that it can do with.
     """
 
     term: Callable[[str | None], ft.Objective] | None = None
     plan: Callable[[np.ndarray, np.ndarray, np.ndarray], Any] | None = None
-    source: bool = True
     least: int = 0
 
 
@@ -71,14 +69,14 @@ def by_features(source: np.ndarray, target: np.ndarray, known: np.ndarray) -> An
 
 
 WAYS: dict[str, Way] = {
-    "labelled target rows alone": Way(source=False, least=1),
+    ALONE: Way(least=1),
     "one head": Way(least=1),
     "MMD": Way(lambda known: ft.mmd()),
     "Deep CORAL": Way(lambda known: ft.deep_coral()),
     "class MMD": Way(lambda known: ft.class_mmd(known=known)),
     "Gromov–Wasserstein labels": Way(plan=by_distances),
     "co-optimal labels": Way(plan=by_features),
-    SUPERVISED: Way(source=False),
+    SUPERVISED: Way(),
 }
 
 
@@ -104,8 +102,9 @@ def carried(way: Way, source: str, target: str, known: np.ndarray, seed: int) ->
     assert way.plan is not None
     (x, y), (t, true) = rows(source)[0], rows(target)[0]
     draw = np.random.default_rng(seed)
-    others = np.setdiff1d(draw.permutation(len(t)), known, assume_unique=True)[: COUPLED - len(known)]
-    theirs, ours = np.concatenate([known, others]), draw.permutation(len(x))[:COUPLED]
+    order = draw.permutation(len(t))
+    theirs = np.concatenate([known, order[~np.isin(order, known)]])[:COUPLED]
+    ours = draw.permutation(len(x))[:COUPLED]
     cost = np.zeros((COUPLED, COUPLED), np.float32)
     cost[:, : len(known)] = y[ours][:, None] != true[known]
     plan = way.plan(x[ours], t[theirs], cost)
@@ -136,9 +135,9 @@ def setting(name: str, source: str, target: str, few: int, seed: int) -> shift.S
 def objective(name: str, few: int) -> ft.Objective:
     way = WAYS[name]
     parts: dict[str, Any] = {}
-    if way.source or name == SUPERVISED:
+    if name != ALONE:
         parts["task"] = TASK
-    if few and name != SUPERVISED:
+    if few:
         parts["few"] = FEW
     if way.term is not None:
         parts["coupled"] = (way.term("known" if few else None), 1.0)
@@ -167,9 +166,7 @@ def table(rows: list[dict[str, Any]], config: Config) -> str:
     """A line a way, a column for each number of labelled rows a class."""
 
     def cell(own: Sequence[Mapping[str, Any]]) -> str:
-        values = [row["accuracy"] for row in own]
-        half = f" ± {report.half_interval(values):.3f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.3f}{half}" if values else ""
+        return report.mean_and_interval([row["accuracy"] for row in own])
 
     lines = [
         (name, *(cell([row for row in own if row["few"] == few]) for few in config.few))

@@ -122,6 +122,12 @@ def half_interval(values: Sequence[float]) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def mean_and_interval(values: Sequence[float]) -> str:
+    """The mean, and with two values or more half of Student's 95 % interval; empty without any."""
+    half = f" ± {half_interval(values):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{half}" if values else ""
+
+
 def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     """The runs that agree in all of these, in order of appearance."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

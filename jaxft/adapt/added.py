@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.trees import first_match, leaf_paths, select
+from jaxft.trees import leaf_paths, select
 from jaxft.types import Choice, Params, PyTree
 from jaxft.weights import is_structured
 
@@ -20,7 +20,10 @@ def kernels(selector: Choice, params: Params, method: str) -> dict[str, Any]:
     Raises:
         InputError: one is none; or the selector matches nothing.
     """
-    mask = leaf_paths(select(selector, params))
+    try:
+        mask = leaf_paths(select(selector, params))
+    except InputError as error:
+        raise InputError(f"{method} is for the transformers of load_model: {error}") from error
     found = {path: leaf for path, leaf in leaf_paths(params, is_leaf=is_structured).items() if mask[path]}
     for path, leaf in found.items():
         if not path.endswith("/kernel") or leaf.ndim != 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -29,19 +32,6 @@ def kernels(selector: Choice, params: Params, method: str) -> dict[str, Any]:
                 f"{list(leaf.shape)}; select …/kernel"
             )
     return found
-
-
-def check_transformer(pattern: str, params: Params, method: str) -> None:
-    """Raises for params that have none of the places a method takes by itself, which the caller has not written.
-
-    Raises:
-        InputError: no path matches the pattern.
-    """
-    if not any(first_match([pattern], path) for path in leaf_paths(params, is_leaf=is_structured)):
-        raise InputError(
-            f"{method} looks for {pattern!r}, the kernels of the transformers of load_model, but these params have "
-            "none of them: use such a model, or an adaptation whose selector you choose, such as lora"
-        )
 
 
 def nested(leaves: Mapping[str, Any]) -> PyTree:

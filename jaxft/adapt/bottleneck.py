@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.adapt.added import check_transformer, graft, kernels, nested
+from jaxft.adapt.added import graft, kernels, nested
 from jaxft.adapt.lowrank import uniform_columns
 from jaxft.adapt.options import check_size
 from jaxft.errors import InputError
@@ -138,8 +138,6 @@ def _adapters(method: str, slot: str, selector: Choice, size: int, activation: s
         raise InputError(f"{method} expects an activation among {', '.join(ACTIVATIONS)}, but got {activation!r}")
 
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
-        if isinstance(selector, str) and selector in (AFTER_BOTH, AFTER_FEED_FORWARD):
-            check_transformer(selector, params, method)
         trees = {}
         for index, (path, leaf) in enumerate(kernels(selector, params, method).items()):
             parts = _start(jax.random.fold_in(key, index), leaf.shape[1], size, leaf.dtype)

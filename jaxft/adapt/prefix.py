@@ -8,17 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.adapt.added import check_transformer, graft, kernels, nested
+from jaxft.adapt.added import graft, kernels, nested
 from jaxft.adapt.options import check_rate, check_size, is_zero
 from jaxft.errors import InputError
 from jaxft.types import Adaptation, Array, Choice, Delta, Frozen, Key, Params, PyTree
 
-KEYS = "**/attention/key/kernel"
 PARTS = ("key", "value")
 
 
 def prefix(
-    selector: Choice = KEYS,
+    selector: Choice = "**/attention/key/kernel",
     *,
     length: int = 20,
     reparametrise: int | None = None,
@@ -66,8 +65,6 @@ def prefix(
     check_rate(dropout, "prefix")
 
     def init(key: Key, params: Params) -> tuple[Frozen, Delta]:
-        if selector == KEYS:
-            check_transformer(KEYS, params, "prefix")
         sizes = _places(selector, params)
         dtype = next(iter(kernels(selector, params, "prefix").values())).dtype
         if reparametrise is not None:
