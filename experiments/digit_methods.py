@@ -32,12 +32,12 @@ def _ramped(term: Callable[[], ft.Objective], weights: tuple[float, ...] = WEIGH
     return Method(objective, weights=weights, **options)
 
 
-def _reversed(term: Callable[[Any], ft.Objective], weights: tuple[float, ...] = WEIGHTS) -> Method:
-    """An adversarial term of weight one, its reversal λ rising to the weight."""
+def _reversed(term: Callable[[Any], ft.Objective], weights: tuple[float, ...] = WEIGHTS, share: float = 1.0) -> Method:
+    """An adversarial term of one weight, its reversal λ rising to the weight that is tried."""
 
     def objective(steps: int, weight: Any) -> ft.Objective:
         ramp = ft.reversal_schedule(steps)
-        return ft.combine(task=TASK, own=term(lambda step: weight * ramp(step)))
+        return ft.combine(task=TASK, own=(term(lambda step: weight * ramp(step)), share))
 
     return Method(objective, weights=weights)
 
@@ -70,11 +70,11 @@ METHODS: dict[str, Method] = {
     "DANN": _reversed(lambda scale: ft.dann(scale=scale)),
     "CDAN": _reversed(lambda scale: ft.cdan(scale=scale)),
     "CDAN+E": _reversed(lambda scale: ft.cdan(scale=scale, entropy=True)),
-    "MDD": _reversed(lambda scale: ft.mdd(scale=scale)),
+    "MDD": _reversed(lambda scale: ft.mdd(scale=scale), share=0.1),
     "WDGRL": _beside(ft.wdgrl, (0.01, 0.1, 1.0)),
-    "MCD": _alone(ft.mcd),
+    "MCD": _alone(ft.mcd, optimizer=optax.adam(2e-4)),
     "ADDA": _alone(ft.adda, adaptation=ft.freeze("head/**"), begin=WARM, optimizer=optax.adam(1e-4)),
-    "entropy": _ramped(ft.entropy_minimisation),
+    "entropy": _ramped(ft.entropy_minimisation, (0.01, 0.1, 1.0)),
     "InfoMax": _ramped(ft.infomax),
     "pseudo-labels": _ramped(lambda: ft.pseudo_labels("target", threshold=0.95)),
     "FixMatch": _ramped(lambda: ft.fixmatch("target", _shifted)),
