@@ -29,9 +29,21 @@ Metrics = dict[str, Array]
 Batch = Mapping[str, Any]
 PREFIX = "prefix"
 """Where a batch, or a view of it, has the activations of frozen layers, a tuple of arrays ``[batch, …]``."""
+TEACHER = "teacher/"
+"""What the names of columns begin with that hold what a teacher said of the rows."""
 TRIPLETS = frozenset({"p", "lambda", "q"})
 """The parts of an update in the form of a singular value decomposition: ``p`` is ``[*stack, *in, rank]``, ``lambda``
 ``[*stack, rank]`` and ``q`` ``[*stack, rank, *out]``."""
+
+
+def is_input(column: str) -> bool:
+    """Whether a model reads the column of a batch; others are for objectives and metrics.
+
+    Example:
+        >>> [name for name in ("input_ids", "labels", "mask", "weight", "teacher/logits") if is_input(name)]
+        ['input_ids']
+    """
+    return column not in ("labels", "mask", "weight") and not column.startswith(TEACHER)
 
 
 class Adaptation(NamedTuple):
@@ -55,6 +67,8 @@ class Outputs(NamedTuple):
         features: what the head reads, ``[batch, dim]``.
         hidden_states: one array a layer, the embeddings first, each ``[batch, length, dim]``.
         attentions: one array a layer, each ``[batch, heads, length, length]``.
+        projections: queries, keys and values of each layer's self-attention, as its products read them, each
+            ``[batch, heads, length, head_dim]``; keys and values may have fewer heads.
         stats: new values of running statistics, a nested dict at their paths in the params.
         token_logits: ``[batch, length, vocabulary]`` logits of the next token, beside the logits of a task.
         cache: keys and values of the tokens seen so far, for generation.
@@ -69,6 +83,7 @@ class Outputs(NamedTuple):
     token_logits: Any = None
     cache: Any = None
     encoder_hidden_states: Any = None
+    projections: Any = None
 
 
 class Model(NamedTuple):

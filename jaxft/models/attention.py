@@ -7,6 +7,8 @@ References:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,22 @@ from jaxft.models.cache import LayerCache
 from jaxft.models.layers import Affine, Dropout, dense
 from jaxft.models.rotary import Rotary, rotate
 from jaxft.models.slots import behind_prefix, find
+
+
+class Attended(NamedTuple):
+    """What attention returns.
+
+    Attributes:
+        total: x + what was attended to, ``[batch, queries, dim]``.
+        probabilities: ``[batch, heads, queries, keys]``, those of a prefix first.
+        cache: of this layer, with the new tokens.
+        projections: queries, keys and values of the tokens, ``[batch, heads of each, length, head_dim]``.
+    """
+
+    total: Array
+    probabilities: Array
+    cache: LayerCache | None
+    projections: tuple[Array, Array, Array]
 
 
 class Attention(nn.Module):
@@ -38,7 +56,7 @@ class Attention(nn.Module):
         turn: Rotary | None = None,
         cached: Cached | None = None,
         memory: Array | None = None,
-    ) -> tuple[Array, Array, LayerCache | None]:
+    ) -> Attended:
         """Attends and adds.
 
         Args:
@@ -49,14 +67,12 @@ class Attention(nn.Module):
             turn: rotary angles of the queries.
             cached: the keys and values of this layer, and the place of the first query among them.
             memory: ``[batch, keys, dim]`` for cross-attention; None there takes what is cached.
-
-        Returns:
-            the sum, the probabilities ``[batch, heads, queries, keys]``, those of a prefix first, and the new cache.
         """
         b = self.block
         inputs = normalised(b, x) if b.pre_norm else x
         query = self._heads(inputs, "query", b.heads, turn)
         key, value, cache = self._keys_and_values(inputs, turn, cached, memory)
+        projections = query, key, value
         prefix = find(self, "prefix")
         if prefix is not None:
             key, value, mask = behind_prefix(prefix, key, value, mask)
@@ -68,7 +84,8 @@ class Attention(nn.Module):
         output = dense(mixed, Affine(b.heads * b.head_dim, b.hidden, b.dtype, b.output_bias, name="output"))
         if b.attention_output_dropout is not None:
             b = b._replace(hidden_dropout=b.attention_output_dropout)
-        return residual(b, x, output, train, inputs, find(self, "output")), probabilities, cache
+        total = residual(b, x, output, train, inputs, find(self, "output"))
+        return Attended(total, probabilities, cache, projections)
 
     def _heads(self, x: Array, name: str, heads: int, turn: Rotary | None) -> Array:
         """``[batch, heads, length, head_dim]``."""

@@ -21,7 +21,7 @@ from jaxft.models.heads import head, pool
 from jaxft.models.inputs import NOISE, noised
 from jaxft.models.layers import Affine, Dropout, Table, dense
 from jaxft.models.rotary import RotarySpec, rotary
-from jaxft.models.slots import behind_prompt, find, slots_of, without_prompt
+from jaxft.models.slots import behind_prompt, find, projections_without_prompt, slots_of, without_prompt
 from jaxft.models.transformer import Layers, Stack
 from jaxft.models.visible import Sight, attention_mask, causal, within
 from jaxft.types import Outputs
@@ -138,7 +138,11 @@ class Decoder(nn.Module):
         )
         states = without_prompt(found.states, slots.prompt)
         last = states[-1]
-        outputs = Outputs(hidden_states=states, attentions=found.attentions)
+        outputs = Outputs(
+            hidden_states=states,
+            attentions=found.attentions,
+            projections=projections_without_prompt(found.projections, slots.prompt),
+        )
         if cache is not None:
             held = cache.prompt if prompt is None else jnp.int32(slots.prompt)
             outputs = outputs._replace(cache=Cache(found.layers, sight.visible, cache.place + x.shape[1], held))

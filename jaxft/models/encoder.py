@@ -18,7 +18,15 @@ from jaxft.models.inputs import NOISE, noised
 from jaxft.models.keys import Entry, linear, norm, table
 from jaxft.models.keys import head as head_only
 from jaxft.models.layers import Affine, Dropout, LayerNorm, Table, dense
-from jaxft.models.slots import behind_prompt, extended, find, real_tokens, slots_of, without_prompt
+from jaxft.models.slots import (
+    behind_prompt,
+    extended,
+    find,
+    projections_without_prompt,
+    real_tokens,
+    slots_of,
+    without_prompt,
+)
 from jaxft.models.transformer import Layers
 from jaxft.models.visible import attention_mask
 from jaxft.types import Outputs
@@ -120,7 +128,11 @@ class Encoder(nn.Module):
         layers = Layers((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")
         found = layers(x, [seen[:, None, None, :]], train)
         states = without_prompt(found.states, slots.prompt)
-        outputs = Outputs(hidden_states=states, attentions=found.attentions)
+        outputs = Outputs(
+            hidden_states=states,
+            attentions=found.attentions,
+            projections=projections_without_prompt(found.projections, slots.prompt),
+        )
         if c.pooling == "tokens":
             rate = c.spans_dropout if c.task == "spans" else c.tag_dropout
             return outputs._replace(logits=head(states[-1], c.num_labels, rate, train))

@@ -114,6 +114,7 @@ class EncoderDecoder(nn.Module):
             logits=logits,
             hidden_states=found.states,
             attentions=found.attentions,
+            projections=found.projections,
             encoder_hidden_states=source and without_prompt(source.states, slots.prompt),
             cache=next_cache(cache, found.layers, sight),
         )

@@ -136,6 +136,13 @@ def without_prompt(states: Sequence[Array], prompt: int) -> tuple[Array, ...]:
     return tuple(state[:, prompt:] for state in states) if prompt else tuple(states)
 
 
+def projections_without_prompt(
+    projections: Sequence[tuple[Array, Array, Array]], prompt: int
+) -> tuple[tuple[Array, ...], ...]:
+    """Queries, keys and values ``[batch, heads, places, head_dim]`` of the tokens alone."""
+    return tuple(tuple(part[:, :, prompt:] for part in layer) for layer in projections)
+
+
 def _padded(mask: Array, count: int, value: bool) -> Array:
     widths = [(0, 0)] * (mask.ndim - 1) + [(count, 0)]
     return jnp.pad(mask, widths, constant_values=value) if count else mask

@@ -80,16 +80,18 @@ def small_convnet(
         x = batch["pixels"]
         if x.shape[1:] != (size, size, inputs):
             raise InputError(f"the model reads pixels [batch, {size}, {size}, {inputs}], but they are {list(x.shape)}")
-        stats: dict[str, Any] = {}
+        stats, maps = dict[str, Any](), [x]
         for name in names:
             x = _windows(x, kernel_size) @ params[name]["kernel"] + params[name]["bias"]
             if norm:
-                x, running = _normalised(x, params[name]["norm"], train)
-                stats[name] = {"norm": running}
+                x, moved = _normalised(x, params[name]["norm"], train)
+                stats[name] = {"norm": moved}
             x = jax.nn.relu(x)
+            maps.append(x)
         features = jax.nn.relu(x.reshape(len(x), -1) @ params["hidden"]["kernel"] + params["hidden"]["bias"])
         logits = features @ params["head"]["kernel"] + params["head"]["bias"]
-        return Outputs(logits=logits, features=features, stats=stats if norm and train else None)
+        running = stats if norm and train else None
+        return Outputs(logits=logits, features=features, hidden_states=tuple(maps), stats=running)
 
     return Model(apply, params, None)
 

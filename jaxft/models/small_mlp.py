@@ -48,10 +48,11 @@ def small_mlp(inputs: int, *, num_labels: int, hidden: Sequence[int] = (100,), s
 
     def apply(params: Params, batch: Mapping[str, Any], *, train: bool = False, key: Key | None = None) -> Outputs:
         del train, key
-        x = _rows(batch, inputs)
+        states = [_rows(batch, inputs)]
         for name in names:
-            x = _dense(x, params[name])
-        return Outputs(logits=x @ params["head"]["kernel"] + params["head"]["bias"], features=x)
+            states.append(_dense(states[-1], params[name]))
+        logits = states[-1] @ params["head"]["kernel"] + params["head"]["bias"]
+        return Outputs(logits=logits, features=states[-1], hidden_states=tuple(states))
 
     return Model(apply, params, None)
 

@@ -162,6 +162,7 @@ class T5(nn.Module):
             logits=logits.astype(jnp.float32),
             hidden_states=found.states,
             attentions=found.attentions,
+            projections=found.projections,
             encoder_hidden_states=source and without_prompt(source.states, slots_of(self).prompt),
             cache=next_cache(cache, found.layers, sight),
         )

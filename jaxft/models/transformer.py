@@ -8,7 +8,7 @@ from typing import NamedTuple
 import flax.linen as nn
 from jax import Array
 
-from jaxft.models.attention import Attention
+from jaxft.models.attention import Attended, Attention
 from jaxft.models.block import Block, Cached, normalised, residual
 from jaxft.models.cache import LayerCache
 from jaxft.models.layers import ACTIVATION_FUNCTIONS, Affine, Dropout, dense
@@ -63,21 +63,23 @@ class Layer(nn.Module):
         turn: Rotary | None = None,
         cached: Cached | None = None,
         memory: Memory | None = None,
-    ) -> tuple[Array, Array, LayerCache | None]:
-        x, probabilities, layer = Attention(self.block, name="attention")(x, mask, train, bias, turn, cached)
+    ) -> Attended:
+        own = Attention(self.block, name="attention")(x, mask, train, bias, turn, cached)
         if memory is not None:
             cross = Attention(self.block, cross=True, name="cross_attention")
-            seen = cached if cached is None or layer is None else cached._replace(layer=layer)
-            x, _, layer = cross(x, memory.mask, train, None, None, seen, memory.states)
-        return FeedForward(self.block, name="feed_forward")(x, train), probabilities, layer
+            seen = cached if cached is None or own.cache is None else cached._replace(layer=own.cache)
+            other = cross(own.total, memory.mask, train, None, None, seen, memory.states)
+            own = own._replace(total=other.total, cache=other.cache)
+        return own._replace(total=FeedForward(self.block, name="feed_forward")(own.total, train))
 
 
 class Stack(NamedTuple):
-    """What a stack of layers returns: every state with the input first, attentions and the new caches."""
+    """What a stack of layers returns: every state, the input first, and of each layer what its attention returns."""
 
     states: tuple[Array, ...]
     attentions: tuple[Array, ...]
     layers: tuple[LayerCache, ...]
+    projections: tuple[tuple[Array, Array, Array], ...]
 
 
 class Layers(nn.Module):
@@ -110,12 +112,15 @@ class Layers(nn.Module):
             memory: what cross-attention reads.
         """
         kind = nn.remat(Layer, static_argnums=(3,)) if self.remat else Layer
-        states, attentions, layers = [x], [], []
+        states, found = [x], list[Attended]()
         for index, block in enumerate(self.blocks):
             cached = None if caches is None else caches[index]
             mask = masks[index if len(masks) > 1 else 0]
-            x, attention, layer = kind(block, name=f"layer_{index}")(x, mask, train, bias, turn, cached, memory)
-            states.append(x)
-            attentions.append(attention)
-            layers += [] if layer is None else [layer]
-        return Stack(tuple(states), tuple(attentions), tuple(layers))
+            found.append(kind(block, name=f"layer_{index}")(states[-1], mask, train, bias, turn, cached, memory))
+            states.append(found[-1].total)
+        return Stack(
+            tuple(states),
+            tuple(one.probabilities for one in found),
+            tuple(one.cache for one in found if one.cache is not None),
+            tuple(one.projections for one in found),
+        )

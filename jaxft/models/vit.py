@@ -129,7 +129,7 @@ class ViT(nn.Module):
         c = self.config
         x = Embeddings(c, self.dtype, name="embeddings")(batch["pixels"], train)
         stack, normed = Normed((c.block(self.dtype),) * c.num_layers, self.remat, name="encoder")(x, train)
-        outputs = Outputs(hidden_states=stack.states, attentions=stack.attentions)
+        outputs = Outputs(hidden_states=stack.states, attentions=stack.attentions, projections=stack.projections)
         normed = normed.astype(jnp.float32)
         first, mean = normed[:, 0], normed[:, c.special :].mean(axis=1)
         features = {"mean": mean, "cls_mean": jnp.concatenate([first, mean], axis=-1)}.get(c.pooling, first)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxft.errors import InputError
 from jaxft.objectives.rows import mean_of_rows, what_counts
 from jaxft.objectives.task import over, part_of
-from jaxft.types import PREFIX, Array, Context, Key, Memory, Metrics, Model, Objective, Outputs
+from jaxft.types import PREFIX, Array, Context, Key, Memory, Metrics, Model, Objective, Outputs, is_input
 
 
 def squared_feature_distance(
@@ -132,7 +132,7 @@ def feature_distance(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         part = part_of(context.batch, view)
-        inputs = {name: value for name, value in part.items() if name not in ("labels", "mask", PREFIX)}
+        inputs = {name: value for name, value in part.items() if is_input(name) and name != PREFIX}
         base = model.apply(frozen["params"], inputs, train=False)
         pairs = zip(_chosen(context.forward(view), layers), _chosen(base, layers), strict=True)
         loss = jnp.zeros(())

@@ -13,9 +13,8 @@ import numpy as np
 from jaxft.metrics import classification_metrics, language_metrics, regression_metrics
 from jaxft.objectives import negative_log_likelihood
 from jaxft.train.forward import as_outputs
-from jaxft.types import Array, Params
+from jaxft.types import Array, Params, is_input
 
-NOT_FOR_THE_MODEL = ("labels", "mask")
 _IGNORED = -100
 _ROWS = 128
 
@@ -38,7 +37,7 @@ def predict_rows(apply: Callable[..., Any], params: Params, columns: Mapping[str
     def one(rows_and_real: tuple[Array, Array]) -> Any:
         rows, real = rows_and_real
         batch = {name: jax.tree.map(lambda column: column[rows], column) for name, column in columns.items()}
-        inputs = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+        inputs = {name: value for name, value in batch.items() if is_input(name)}
         outputs = as_outputs(apply(params, inputs))
         return _token_sums(outputs, batch["labels"], real) if sums_up else outputs.logits
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from jaxft.study.experiment import Experiment, step_of
 from jaxft.study.feed import whole
-from jaxft.study.predictions import NOT_FOR_THE_MODEL, rows_a_batch
+from jaxft.study.predictions import rows_a_batch
 from jaxft.study.prefix import Prefix, find_prefix, known_leaves
 from jaxft.study.prefix_columns import PrefixRefused
 from jaxft.study.prepare import Prepared
-from jaxft.types import PREFIX, Params, StepFrozen, TrainState
+from jaxft.types import PREFIX, Params, StepFrozen, TrainState, is_input
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _with_activations(
         logger.info("no activations are kept: the rows of %s differ in shape", ", ".join(map(str, parts)))
         return None, 0.0
     for name, part in parts.items():
-        inputs = {column: values for column, values in part.items() if column not in NOT_FOR_THE_MODEL}
+        inputs = {column: values for column, values in part.items() if is_input(column)}
         rows = len(next(iter(inputs.values())))
         size = rows_a_batch(rows) if batch_size is None else batch_size
         if prefix is None:
@@ -119,4 +119,4 @@ def _with_activations(
 
 
 def _shapes(part: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
-    return tuple(sorted((name, v.shape[1:]) for name, v in part.items() if name not in NOT_FOR_THE_MODEL))
+    return tuple(sorted((name, v.shape[1:]) for name, v in part.items() if is_input(name)))

@@ -16,8 +16,8 @@ from jaxft.errors import InputError
 from jaxft.metrics import classification_metrics, language_metrics, regression_metrics, tagging_metrics
 from jaxft.train.forward import as_outputs
 from jaxft.train.sharding import Placement, shard_batch
-from jaxft.train.token_losses import IGNORED, NOT_FOR_THE_MODEL, token_losses
-from jaxft.types import Batch, Params
+from jaxft.train.token_losses import IGNORED, token_losses
+from jaxft.types import Batch, Params, is_input
 from jaxft.weights import lift
 
 Task = Literal["classify", "regress", "tag", "lm", "seq2seq"]
@@ -45,7 +45,7 @@ def _predictions(
         return np.asarray(logits)[_real(batch, logits.shape[0])], batch
 
     for batch in batches:
-        inputs: Batch = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+        inputs: Batch = {name: value for name, value in batch.items() if is_input(name)}
         waiting.append((forward(params, inputs if placement is None else shard_batch(inputs, placement)), batch))
         if len(waiting) > _AHEAD:
             yield read()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxft.errors import InputError
 from jaxft.train.statistics import TARGET, by_its_batch, moves, statistics_of
 from jaxft.trees import join, leaf_paths, map_with_path
-from jaxft.types import PREFIX, Batch, Delta, DomainStatistics, Key, Outputs, Params, PyTree
+from jaxft.types import PREFIX, Batch, Delta, DomainStatistics, Key, Outputs, Params, PyTree, is_input
 
 _ALL = ("all views",)
 
@@ -140,7 +140,7 @@ def _for_the_model(batch: Batch) -> dict[str, Any]:
     return {
         name: _for_the_model(value) if isinstance(value, Mapping) else value
         for name, value in batch.items()
-        if name not in ("labels", "mask", "weight")
+        if is_input(name)
     }
 
 

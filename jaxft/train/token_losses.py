@@ -16,11 +16,10 @@ from jaxft.errors import InputError
 from jaxft.objectives import negative_log_likelihood
 from jaxft.train.forward import as_outputs
 from jaxft.train.sharding import Placement, shard_batch
-from jaxft.types import Array, Batch, Params
+from jaxft.types import Array, Batch, Params, is_input
 from jaxft.weights import lift
 
 IGNORED = -100
-NOT_FOR_THE_MODEL = ("labels", "mask")
 _AHEAD = 2
 
 
@@ -161,7 +160,7 @@ class _Compared(NamedTuple):
 
 
 def _compared(apply: Callable[..., Any], params: Params, batch: Batch) -> _Compared:
-    outputs = as_outputs(apply(params, {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}))
+    outputs = as_outputs(apply(params, {name: value for name, value in batch.items() if is_input(name)}))
     logits = outputs.logits if outputs.token_logits is None else outputs.token_logits
     labels, mask = jnp.asarray(batch["labels"]), jnp.asarray(batch["mask"], bool)
     if logits is None or logits.ndim != 3 or logits.shape[:-1] != labels.shape:

@@ -25,10 +25,19 @@ def model(w: Any, inputs: Any, *, train: bool = False, key: Any = None) -> Outpu
     """Logits from features that are not linear in the weights; all are over tokens where the inputs are."""
     hidden = jnp.sin(inputs["x"] @ w)
     features = hidden if hidden.ndim == 2 else hidden.mean(axis=1)
-    return Outputs(logits=inputs["x"] @ w, features=features, hidden_states=(inputs["x"], hidden))
+    outputs = Outputs(logits=inputs["x"] @ w, features=features, hidden_states=(inputs["x"], hidden))
+    return outputs if hidden.ndim == 2 else attending(outputs, hidden, inputs)
+
+
+def attending(outputs: Outputs, hidden: jax.Array, inputs: Any) -> Outputs:
+    """With the attention of one head over the tokens."""
+    head = hidden[:, None]
+    scores = jnp.where(inputs["attention_mask"][:, None, None] > 0, head @ head.swapaxes(2, 3), -1e30)
+    return outputs._replace(attentions=(jax.nn.softmax(scores),), projections=((head, head, jnp.cos(head)),))
 
 
 BASE = ft.Model(model, START, None)
+BOTH = ft.ensemble([BASE, ft.Model(model, 2 * START, None)], weights=(1.0, 2.0))
 HEAD = {"kernel": jnp.arange(12.0).reshape(CLASSES, 4) / 6, "bias": jnp.ones(4)}
 CATEGORIES = jax.nn.softmax(jnp.arange(12.0).reshape(CLASSES, 4) % 5)
 
@@ -78,9 +87,23 @@ OBJECTIVES: dict[str, Callable[[], ft.Objective]] = {
     "wdgrl": lambda: ft.wdgrl(),
     "adda": lambda: ft.adda(),
     "mcd": lambda: ft.mcd(),
+    "knowledge_distillation": lambda: ft.knowledge_distillation(BASE, "source", temperature=2.0),
+    "knowledge_distillation ensemble": lambda: ft.knowledge_distillation(BOTH, "source", temperature=2.0),
+    "decoupled_distillation": lambda: ft.decoupled_distillation(BASE, "source"),
+    "correlation_distillation": lambda: ft.correlation_distillation(BASE, "source"),
+    "gkd": lambda: ft.gkd(BASE, "source", beta=0.3),
+    "gkd over tokens": lambda: ft.gkd(BASE, "source", beta=1.0),
+    "hints": lambda: ft.hints(BASE, "source", layers={1: 0}),
+    "relational_distillation": lambda: ft.relational_distillation(BASE, "source"),
+    "contrastive_distillation": lambda: ft.contrastive_distillation(BASE, "source", dim=5, temperature=0.5),
+    "hidden_cosine": lambda: ft.hidden_cosine(BASE, "source"),
+    "attention_transfer over tokens": lambda: ft.attention_transfer(BASE, "source", layers={1: 1}),
+    "tinybert over tokens": lambda: ft.tinybert(BASE, "source", layers={0: 0, 1: 1}),
+    "minilm over tokens": lambda: ft.minilm(BASE, "source"),
+    "minilm2 over tokens": lambda: ft.minilm2(BASE, "source", heads=3),
     "combine scheduled": lambda: ft.combine(task=(ft.cross_entropy("source"), optax.linear_schedule(0.5, 1.0, 4))),
 }
-OVER_TOKENS = ("span_cross_entropy", "next_token", "feature_distance over tokens")
+OVER_TOKENS = tuple(name for name in OBJECTIVES if name.startswith(("span", "next_token")) or "over tokens" in name)
 ORDERED = {
     "r3f": "each row has noise of its own by its place in the batch",
     "vat": "each row has a direction of its own by its place in the batch",

@@ -70,7 +70,7 @@ def test_a_prefix_of_attention_by_hand():
     unit = {"scale": np.ones(6, np.float32), "bias": np.zeros(6, np.float32)}
     prefix = {"key": draw(5, 2, 3), "value": draw(6, 2, 3)}
     mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool)[:, None, None]
-    found, probabilities, _ = Attention(b).apply({"params": parts | {"norm": unit, "prefix": prefix}}, x, mask, False)
+    found, probabilities, *_ = Attention(b).apply({"params": parts | {"norm": unit, "prefix": prefix}}, x, mask, False)
     query = through(parts["query"], x).reshape(2, 4, 2, 3)
     for row in range(2):
         key, value = (np.concatenate([prefix[p], through(parts[p], x[row])]) for p in ("key", "value"))

@@ -1,0 +1,214 @@
+"""Teachers: a model, several of them, or what one said before; arguments of the step like all that is frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxft.errors import InputError
+from jaxft.objectives.ensembles import Ensemble, check_alike, mean_logits
+from jaxft.objectives.task import over, part_of
+from jaxft.types import PREFIX, TEACHER, Array, Batch, Context, Frozen, Model, Outputs, is_input
+from jaxft.weights import lift
+
+Teacher = Model | Ensemble | None
+"""A model with whatever its params are, an adaptation bound to them included; several; or None: what `remember` wrote
+into columns of the batch."""
+
+
+def held(teacher: Teacher) -> Frozen:
+    """What a step holds of a teacher: its params, which are frozen.
+
+    Raises:
+        InputError: it is no teacher.
+    """
+    if isinstance(teacher, Ensemble):
+        return {"members": tuple(model.params for model in teacher.members), "weights": teacher.weights}
+    if isinstance(teacher, Model):
+        return {"params": teacher.params}
+    if teacher is None:
+        return {}
+    raise InputError(
+        "a teacher is a Model, an ensemble of them, or None for the columns that remember wrote, but it is "
+        f"{type(teacher).__name__}; bind an adaptation as model._replace(params=adaptation.bind(frozen, delta))"
+    )
+
+
+def teacher_outputs(teacher: Teacher, frozen: Frozen, context: Context, view: str | None, name: str) -> Outputs:
+    """What one model gives of a view, as in evaluation and without gradient.
+
+    Raises:
+        InputError: there is no one model to ask.
+    """
+    if isinstance(teacher, Ensemble):
+        raise InputError(f"an ensemble gives logits alone: for {name} name one model as the teacher")
+    if teacher is None:
+        raise InputError(f"{name} are not among what remember writes into columns: name the model as the teacher")
+    return _run(teacher, frozen["params"], part_of(context.batch, view))
+
+
+def teacher_logits(
+    teacher: Teacher, frozen: Frozen, context: Context, view: str | None, temperature: float | Array = 1.0
+) -> tuple[Array, Array]:
+    """Logits of student and teacher ``[…, classes]``; the teacher's are without gradient.
+
+    Where the teacher is an ensemble, the softmax of its logits at the temperature is the mean of its members'.
+
+    Raises:
+        InputError: one gives no logits, their shapes differ, or there are no columns of a teacher.
+    """
+    student = context.forward(view).logits
+    if student is None:
+        raise InputError("predictions are compared, but the student gives no logits: load it with the head of a task")
+    part = part_of(context.batch, view)
+    if teacher is None:
+        found = _remembered_logits(part, student.shape[-1])
+    elif isinstance(teacher, Ensemble):
+        found = _of_ensemble(teacher, frozen, context, part, temperature)
+    else:
+        found = _logits(teacher, frozen["params"], part)
+    check_classes(student, found)
+    return student, found
+
+
+def teacher_features(teacher: Teacher, frozen: Frozen, context: Context, view: str | None) -> Array:
+    """What the teacher's head reads, ``[batch, dim]``.
+
+    Raises:
+        InputError: it gives none.
+    """
+    if teacher is None:
+        return remembered(part_of(context.batch, view), "features")
+    found = teacher_outputs(teacher, frozen, context, view, "features").features
+    if found is None:
+        raise InputError("the teacher gives no features [batch, dim]; load it with a pooling")
+    return found
+
+
+def layer_state(outputs: Outputs, layer: int, whose: str) -> Array:
+    """A hidden state by its number, 0 the embeddings, -1 the last.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    states = outputs.hidden_states or ()
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -len(states) <= layer < len(states):
+        raise InputError(
+            f"the {whose} gives {len(states)} hidden states, from 0 (the embeddings) to {len(states) - 1}, so that "
+            f"there is no layer {layer!r}"
+        )
+    found: Array = states[layer]
+    return found
+
+
+def teacher_states(
+    teacher: Teacher, frozen: Frozen, context: Context, view: str | None, layers: Sequence[int]
+) -> list[Array]:
+    """Hidden states of the teacher.
+
+    Raises:
+        InputError: there is no such layer, or it was not remembered.
+    """
+    if teacher is None:
+        part = part_of(context.batch, view)
+        return [remembered(part, f"hidden_states/{layer}") for layer in layers]
+    outputs = teacher_outputs(teacher, frozen, context, view, "hidden states")
+    return [layer_state(outputs, layer, "teacher") for layer in layers]
+
+
+def remembered(part: Batch, name: str) -> Array:
+    """A column that `remember` wrote.
+
+    Raises:
+        InputError: it did not.
+    """
+    if TEACHER + name not in part:
+        kept = sorted(column.removeprefix(TEACHER) for column in part if column.startswith(TEACHER))
+        raise InputError(
+            f"the teacher is None, so that its {name} are read from the column {TEACHER + name!r}, but the batch has "
+            f"{', '.join(kept) or 'nothing'} of a teacher: add it with distil.remember, or name the model"
+        )
+    found: Array = jax.lax.stop_gradient(jnp.asarray(part[TEACHER + name]))
+    return found
+
+
+def check_classes(student: Array, teacher: Array) -> None:
+    """Refuses predictions over different classes or words.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if student.shape == teacher.shape:
+        return
+    kind, hint = "classes", "give the student the teacher's labels, in the same order"
+    if student.ndim > 2:
+        kind = "tokens and vocabulary"
+        hint = "both need one tokenizer; with another, train the student on text that the teacher wrote"
+    raise InputError(
+        f"student and teacher predict the same {kind}, but the student's logits are {list(student.shape)} and the "
+        f"teacher's {list(teacher.shape)}: {hint}"
+    )
+
+
+def rows_compared(part: Batch, logits: Array) -> Array:
+    """Which predictions ``[…, classes]`` of a view count: real rows, and of tokens those that are text and labelled."""
+    shape = logits.shape[:-1]
+    counts = over(jnp.asarray(part.get("mask", jnp.ones(shape[:1], bool)), bool), shape)
+    if len(shape) == 2:
+        text = part.get("decoder_attention_mask" if "decoder_input_ids" in part else "attention_mask")
+        labels = part.get("labels")
+        counts = counts if text is None or text.shape != shape else counts & jnp.asarray(text, bool)
+        counts = counts if labels is None or labels.shape != shape else counts & (labels != -100)
+    return counts
+
+
+def positive(value: Any, name: str) -> None:
+    """Refuses a number that is not above zero; one that is traced is taken as it is.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, int | float | np.number) and not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is a number above 0, but is {value}")
+
+
+def _of_ensemble(teacher: Ensemble, frozen: Frozen, context: Context, part: Batch, temperature: float | Array) -> Array:
+    params, members = frozen["members"], teacher.members
+    if not teacher.pick:
+        each = [_logits(model, mine, part) for model, mine in zip(members, params, strict=True)]
+        return mean_logits(each, frozen["weights"], temperature)
+    branches = [lambda params, one=one, at=at: _logits(one, params[at], part) for at, one in enumerate(members)]
+    check_alike([jax.eval_shape(branch, params) for branch in branches])
+    chosen = jax.random.categorical(context.key, jnp.log(frozen["weights"]))
+    found: Array = jax.lax.switch(chosen, branches, params)
+    return found
+
+
+def _logits(model: Model, params: Any, part: Batch) -> Array:
+    found = _run(model, params, part).logits
+    if found is None:
+        raise InputError("the teacher gives no logits: load it for the task of the student, or compare hidden states")
+    result: Array = found.astype(jnp.float32)
+    return result
+
+
+def _run(model: Model, params: Any, part: Batch) -> Outputs:
+    inputs = {name: value for name, value in part.items() if is_input(name) and name != PREFIX}
+    outputs = lift(model.apply)(params, inputs, train=False)
+    found: Outputs = jax.lax.stop_gradient(outputs if isinstance(outputs, Outputs) else Outputs(logits=outputs))
+    return found
+
+
+def _remembered_logits(part: Batch, classes: int) -> Array:
+    """Those of the columns; where the largest alone were kept, the others share what probability these leave."""
+    if TEACHER + "top" not in part:
+        return remembered(part, "logits")
+    top, places = remembered(part, "top"), jnp.asarray(part[TEACHER + "classes"])
+    left = jnp.log1p(-jnp.minimum(jnp.sum(jnp.exp(top), axis=-1), 1 - 1e-6)) - math.log(max(classes - top.shape[-1], 1))
+    rest = jnp.broadcast_to(left[..., None], (*left.shape, classes))
+    return jnp.put_along_axis(rest, places, top, axis=-1, inplace=False)
