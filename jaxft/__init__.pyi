@@ -2,7 +2,9 @@
 
 __version__: str
 from . import data as data
+from . import distil as distil
 from . import metrics as metrics
+from . import prompting as prompting
 from . import shift as shift
 from . import sklearn as sklearn
 from . import study as study

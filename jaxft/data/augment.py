@@ -11,6 +11,7 @@ import numpy as np
 from jaxft.data.batches import Batches, EvalBatches
 from jaxft.data.images import centre_crop, check_side, resize, scale_to
 from jaxft.errors import InputError
+from jaxft.types import TEACHER
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """``transform(image, rng)``: [height, width, 1 or 3] uint8 -> [size, size, 3] float32."""
@@ -169,7 +170,7 @@ def augmented(
         seed: what the randomness depends on, from 0 to 2⁶⁴ − 1.
 
     Raises:
-        InputError: the dataset has no pixels of uint8, or the seed is out of range.
+        InputError: the dataset has no pixels of uint8, or has columns of a teacher; the seed is out of range.
 
     Example:
         >>> from jaxft.data import batches, image_arrays
@@ -187,6 +188,11 @@ def augmented(
         raise InputError(
             f"expected a column 'pixels' [rows, height, width, 1 or 3] of uint8, got {found}; make it with read_images "
             "or image_arrays"
+        )
+    if told := [name for name in batches.dataset.columns if name.startswith(TEACHER)]:
+        raise InputError(
+            f"the column {told[0]!r} is what a teacher said of the pictures as they are, not of those that a transform "
+            "makes of them: name the teacher in the objective, so that it sees what the student sees"
         )
     if isinstance(batches, EvalBatches):
         return EvaluationImages(batches, transform, int(seed))

@@ -21,7 +21,7 @@ class Ragged:
     """Rows of different lengths, end to end.
 
     Attributes:
-        values: ``[sum of lengths]``.
+        values: ``[sum of lengths]``, or ``[sum of lengths, …]`` for more than a number a token.
         offsets: ``[rows + 1]``: row i is ``values[offsets[i]:offsets[i + 1]]``.
         fill: what a row is padded with on its right.
         mask: the name under which a batch says which places are no padding. Columns of one mask have equal offsets;
@@ -42,13 +42,16 @@ class Ragged:
         return np.diff(self.offsets)
 
     def rows(self, index: np.ndarray, length: int) -> np.ndarray:
-        """The rows at ``index``, padded to ``[len(index), length]``."""
+        """The rows at ``index``, padded to ``[len(index), length, …]``."""
         starts, ends = self.offsets[index], self.offsets[index + 1]
         places = starts[:, None] + np.arange(length)
         inside = places < ends[:, None]
+        rest = self.values.shape[1:]
         if not len(self.values):
-            return np.full(places.shape, self.fill, self.values.dtype)
-        return np.where(inside, self.values[np.where(inside, places, 0)], self.fill).astype(self.values.dtype)
+            return np.full((*places.shape, *rest), self.fill, self.values.dtype)
+        found = self.values[np.where(inside, places, 0)]
+        seen = inside.reshape(*inside.shape, *[1] * len(rest))
+        return np.where(seen, found, self.fill).astype(self.values.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from jaxft.models.load import describe_model, load_model, save_model
 from jaxft.models.nnx import from_nnx
 from jaxft.models.small import small_convnet
 from jaxft.models.small_mlp import small_mlp, two_encoders
+from jaxft.models.students import from_scratch, same_vocabulary, shrink
 from jaxft.models.vocabulary import extend_vocabulary
 from jaxft.models.warm import warm_start
 
@@ -15,8 +16,11 @@ __all__ = [
     "describe_model",
     "extend_vocabulary",
     "from_nnx",
+    "from_scratch",
     "load_model",
+    "same_vocabulary",
     "save_model",
+    "shrink",
     "small_convnet",
     "small_mlp",
     "two_encoders",

@@ -121,7 +121,10 @@ BAD: dict[str, tuple[Any, str]] = {
         r"logits are \[6, 3\] and the teacher's \[6, 4\]: give the student",
     ),
     "no columns": (lambda: trained(ft.knowledge_distillation(None)), "distil.remember"),
-    "no labels": (lambda: trained(ft.decoupled_distillation(TEACHER), {"features": X}), "reads labels, but the view has none"),
+    "no labels": (
+        lambda: trained(ft.decoupled_distillation(TEACHER), {"features": X}),
+        "reads labels, but the view has none",
+    ),
     "nobody": (lambda: ft.ensemble([]), "at least one, but got nothing"),
     "no models": (lambda: ft.ensemble([1]), "but got int"),  # type: ignore[list-item]
     "weights": (lambda: ft.ensemble([TEACHER], weights=(1, 2)), "as many weights"),
