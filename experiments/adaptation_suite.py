@@ -11,7 +11,7 @@ the rank correlation, before and after, of the similarities of 400 sentences of 
 states); it is 1 where nothing was forgotten. FLOPs and bytes are the compiler's for a step. The time of a step is over
 that of LoRA's, the two taking turns in one process.
 
-    python experiments/adaptation_suite.py                                       all methods, half an hour on two cores
+    python experiments/adaptation_suite.py                                       all methods, an hour on two cores
     python experiments/adaptation_suite.py --methods lora dora --name pair       two of them
 
 Writes experiments/results/adaptation_suite.md, .csv and .png. A method that is done is kept in a file of the folder of
@@ -202,7 +202,13 @@ def best_and_equal(groups: dict[str, list[dict[str, Any]]]) -> set[str]:
 
 def page(config: Config, rows: list[dict[str, Any]]) -> str:
     groups = report.by_method(rows)
-    bold = best_and_equal(groups)
+    equal = best_and_equal(groups)
+    bold = equal if len(equal) < len(groups) else set()
+    told = (
+        "Bold: the best, and what a paired t test over the seeds with Holm's correction does not tell from it."
+        if bold
+        else f"A paired t test over {len(config.seeds)} seeds with Holm's correction tells no method from the best."
+    )
     order = sorted(groups, key=lambda name: -float(np.mean([row["accuracy"] for row in groups[name]])))
     table = report.markdown_table(COLUMNS, [line(groups[name], name in bold) for name in order])
     return f"""# Adapting MiniLM in {len(groups)} ways
@@ -212,12 +218,13 @@ def page(config: Config, rows: list[dict[str, Any]]) -> str:
 {table}
 
 Accuracy on {rows[0]["test_rows"]:,} film sentences, the mean of {len(config.seeds)} seeds, with Wilson's interval of
-one test set and the range over seeds. Bold: the best, and what a paired t test over the seeds with Holm's correction
-does not tell from it, which with so few seeds is a weak test. Learning rates were chosen among four on validation rows;
-"(edge)" is the smallest or largest of them. "Amazon" is accuracy on reviews that nothing was trained on, "kept of the
-base" the rank correlation of sentence similarities before and after.
+one test set and the range over seeds. {told}
 
-![accuracy against trained parameters]({config.name}.png)
+Learning rates were chosen among four on validation rows; "(edge)" is the smallest or largest of them. "Amazon" is
+accuracy on reviews that nothing was trained on, "kept of the base" the rank correlation of sentence similarities before
+and after.
+
+![accuracy and trained parameters]({config.name}.png)
 
 {report.machine()}
 """
@@ -242,7 +249,7 @@ def main() -> None:
         for name, own in report.by_method(rows).items()
     ]
     title = "MiniLM on film sentences, each method at its own rate"
-    report.parameters_picture(points, report.RESULTS / f"{config.name}.png", title=title)
+    report.ranked_picture(points, report.RESULTS / f"{config.name}.png", title=title)
 
 
 if __name__ == "__main__":

@@ -199,3 +199,26 @@ def parameters_picture(
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def ranked_picture(points: Sequence[Point], path: Path, *, title: str, figure_name: str = "test accuracy") -> None:
+    """Many methods, the best first: a figure with its interval, and beside it the trained parameters."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    order = sorted(points, key=lambda point: point.figure)
+    size = (7.2, 0.26 * len(order) + 1.2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(2, 1), layout="constrained")
+    for place, (_, trained, value, low, high) in enumerate(order):
+        left.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color="#0072b2", capsize=3)
+        right.plot(trained, place, "s", color="#d55e00")
+    left.set_yticks(range(len(order)), [point.name for point in order])
+    left.set(xlabel=figure_name)
+    right.set(xscale="log", xlabel="trained parameters")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -69,7 +69,9 @@ def test_tables_are_read_back(tmp_path):
 def test_a_picture_is_drawn(tmp_path):
     points = [report.Point("head", 770, 0.6, 0.5, 0.7), report.Point("full", 10**7, 0.8, 0.7, 0.9)]
     report.parameters_picture(points, tmp_path / "a.png", title="a", baseline=("always yes", 0.55))
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    report.ranked_picture(points, tmp_path / "b.png", title="b")
+    for name in ("a.png", "b.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_figures_of_answers_have_intervals_that_hold_them():
