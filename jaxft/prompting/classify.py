@@ -105,6 +105,7 @@ def classify(
         parts = np.split(found, ends[:-1], axis=1)
         return np.stack([part.mean(axis=1) for part in parts], axis=1)
 
+    _check_words(shape, method, shown)
     scores = asked(rows, shown)
     if method == "pmi":
         nothing = dict.fromkeys(shape.fields, "")
@@ -114,6 +115,16 @@ def classify(
         free = [dict.fromkeys(shape.fields, text) for text in CONTENT_FREE]
         found = contextual_calibration(found, probabilities(asked(free, shown)))
     return Predicted(tuple(words), found, len(shown))
+
+
+def _check_words(template: Template, method: str, shown: Sequence[tuple[Row, str]]) -> None:
+    """Prompts without content need words of the template's own, or examples that stand before them."""
+    empty = few_shot_prompt(template, dict.fromkeys(template.fields, ""), () if method == "pmi" else shown)
+    if method != "plain" and not empty.strip():
+        raise InputError(
+            f"{method} asks with empty fields, but then nothing is left of {template.text!r}: give the template words "
+            "of its own, such as '{text} It was {label}', or an instruction"
+        )
 
 
 def _kept(

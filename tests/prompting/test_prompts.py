@@ -167,6 +167,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "twice": (lambda: ask(labels={"a": "good", "b": "good"}), "'good' stands for two labels"),
     "example": (lambda: ask(examples=[(ROWS[0], "other")]), "has the label 'other'"),
     "method": (lambda: ask(method="best"), "one of plain, calibrated, pmi"),
+    "no words": (lambda: ask(template="{text} {label}", method="calibrated"), "then nothing is left of"),
+    "no words for pmi": (lambda: ask(template="{text} {label}", method="pmi", examples=EXAMPLES), "nothing is left"),
     "no rows": (lambda: ask(rows=[]), "nothing to label"),
     "too many": (lambda: ask(examples=EXAMPLES * 9), "18 examples do not fit the 40 positions .*; 6 do"),
     "no room": (lambda: ask(examples=EXAMPLES, budget=4), "without any example, but the prompt may have 4"),
