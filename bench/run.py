@@ -1,7 +1,7 @@
 """Step time, throughput, compiled operations and memory of each method: python bench/run.py [SECTION] [--no-write].
 
 Every case runs in a process of its own. The tables are printed and written to docs/benchmarks.md; with a section,
-"studies" or "methods", that one alone is measured and replaced.
+"studies", "methods" or "distil", that one alone is measured and replaced.
 """
 
 from __future__ import annotations
@@ -74,6 +74,15 @@ MiniLM on the batch above with large pages; every method trains the head beside 
 after three of warm-up, and their ratio. int8 and nf4 hold every kernel of the encoder. FLOPs are the compiler's own
 count of a step; "temporary" are the bytes a compiled step needs beside its arguments, "frozen" those of what does not
 learn, the embeddings (48 MB) among them. `python bench/run.py methods` measures this section alone.
+"""
+DISTIL_HEADING = "## Teachers and prompts"
+DISTIL = """
+A student of three of MiniLM's layers on a batch of 32 × 64 tokens, the cutting of batches included: its step with
+cross-entropy alone, with distillation of predictions and last states that its teacher said before
+(`ft.distil.remember`), and with the teacher in the step. Then SmolLM2's scores of four labels of one token behind 8
+prompts of about 100 tokens, which are read once for all labels, beside one label, and beside a pass over prompt and
+label for each (`bench/distil.py`). Medians, the cases taking turns. `python bench/run.py distil` measures this section
+alone.
 """
 
 
@@ -163,6 +172,23 @@ def methods() -> list[str]:
     return [METHODS_HEADING, METHODS, *lines, "", where, ""]
 
 
+def distil() -> list[str]:
+    """The section about what a teacher said before, and labels that share a prompt."""
+    where = machine()
+    told, scored = run("distil", "teacher", HUGE_PAGES), run("distil", "labels", HUGE_PAGES)
+    return [
+        DISTIL_HEADING,
+        DISTIL,
+        f"- a step with what the teacher said before: {told['remembered_of_alone']:.2f} of the student's own step "
+        f"({told['seconds'] * 1e3:.0f} ms); with the teacher in it: {told['live_of_alone']:.2f}",
+        f"- scores of four labels: {scored['four_of_one']:.2f} of the time of one ({scored['seconds']:.2f} s); four "
+        f"passes take {scored['passes_of_four']:.2f} of the time of the four scores",
+        "",
+        where,
+        "",
+    ]
+
+
 def replace_section(page: str, section: list[str]) -> str:
     """The page with another section of the same heading, or with one more at its end."""
     before, heading, after = page.partition(section[0] + "\n")
@@ -183,7 +209,7 @@ def write(page: str) -> None:
 
 
 def main() -> None:
-    sections = {"studies": studies, "methods": methods}
+    sections = {"studies": studies, "methods": methods, "distil": distil}
     if chosen := [word for word in sys.argv[1:] if word in sections]:
         page = PLACE.read_text(encoding="utf-8")
         for name in chosen:

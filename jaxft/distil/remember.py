@@ -155,26 +155,23 @@ def _inputs(dataset: Dataset, index: np.ndarray, *, batch_size: int) -> dict[str
     return {name: value for name, value in dataset.rows(full, length).items() if is_input(name)}
 
 
-def _text(batch: Mapping[str, np.ndarray], shape: Any) -> str | None:
-    """The mask of the tokens that an output is over; None when it is over rows."""
+def _text(dataset: Dataset, batch: Mapping[str, np.ndarray], shape: Any) -> Ragged | None:
+    """A column of tokens that an output is over, one entry each; None when it is over rows."""
     name = TARGET_MASK if "decoder_input_ids" in batch else SOURCE_MASK
     over_tokens = len(shape.shape) == 3 and name in batch and batch[name].shape == shape.shape[:2]
-    return name if over_tokens else None
-
-
-def _of_mask(dataset: Dataset, mask: str) -> Ragged:
-    return next(column for column in dataset.columns.values() if isinstance(column, Ragged) and column.mask == mask)
+    texts = (column for column in dataset.columns.values() if isinstance(column, Ragged) and column.mask == name)
+    return next(texts, None) if over_tokens else None
 
 
 def _layout(dataset: Dataset, batch: Mapping[str, np.ndarray], shape: Any) -> Layout:
-    mask = _text(batch, shape)
-    rows = (len(dataset),) if mask is None else (len(_of_mask(dataset, mask).values),)
-    return Layout((*rows, *shape.shape[1 if mask is None else 2 :]), np.dtype(shape.dtype))
+    text = _text(dataset, batch, shape)
+    rows = (len(dataset),) if text is None else (len(text.values),)
+    return Layout((*rows, *shape.shape[1 if text is None else 2 :]), np.dtype(shape.dtype))
 
 
 def _column(dataset: Dataset, batch: Mapping[str, np.ndarray], shape: Any, values: np.ndarray) -> np.ndarray | Ragged:
-    mask = _text(batch, shape)
-    return values if mask is None else Ragged(values, _of_mask(dataset, mask).offsets, 0, mask)
+    text = _text(dataset, batch, shape)
+    return values if text is None else Ragged(values, text.offsets, 0, text.mask)
 
 
 def _fill(
@@ -185,12 +182,12 @@ def _fill(
     batch = _inputs(dataset, index, batch_size=batch_size)
     found = {}
     for name, value in program(params, batch).items():
-        array, mask = np.asarray(value)[: len(index)], _text(batch, value)
-        if mask is None:
+        array, text = np.asarray(value)[: len(index)], _text(dataset, batch, value)
+        if text is None:
             found[name] = (start, array)
         else:
-            seen = np.asarray(batch[mask])[: len(index)].astype(bool)
-            found[name] = (int(_of_mask(dataset, mask).offsets[start]), array[seen])
+            seen = np.asarray(batch[text.mask])[: len(index)].astype(bool)
+            found[name] = (int(text.offsets[start]), array[seen])
     return found
 
 

@@ -49,6 +49,14 @@ def test_logits_and_hidden_states_of_texts() -> None:
     np.testing.assert_array_equal(rows["labels"], [1, 0])
 
 
+def test_texts_of_one_length_as_plain_arrays() -> None:
+    ids = np.arange(24).reshape(4, 6) % 30 + 1
+    rows = arrays({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    told = ft.distil.remember(BERT, rows, hidden_states=(1,), batch_size=3)
+    states = BERT.apply(BERT.params, {"input_ids": ids}).hidden_states[1]
+    np.testing.assert_allclose(told.rows(np.arange(4))["teacher/hidden_states/1"], states, atol=1e-5)
+
+
 def test_largest_logits_of_every_token() -> None:
     model = golden("gpt2_lm").model
     told = ft.distil.remember(model, TEXTS, top_k=5, batch_size=3)
