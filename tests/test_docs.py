@@ -17,7 +17,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TRAIN_REAL_MODELS = ("classification", "language", "seq2seq", "spans")
-COMPILE_MUCH = ("domain_adaptation",)
+COMPILE_MUCH = ("distillation", "domain_adaptation", "prompting")
 SLOW = tuple(f"docs/guides/{name}.md" for name in (*TRAIN_REAL_MODELS, *COMPILE_MUCH))
 
 

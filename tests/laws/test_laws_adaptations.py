@@ -22,11 +22,12 @@ from tests.laws.subjects import HIDDEN, ROWS, SUBJECTS, Subject
 from tests.laws.tiny_bert import tiny_bert
 
 KINDS = SUBJECTS | {"bert": tiny_bert}
-ON_ALL = ("full", "tune head", "lora", "lora + head")
+ON_ALL = ("full", "lora")
 """Methods whose laws `make test` tries on every kind of model."""
 ON_FIRST = (
     *("adalora", "bitfit + head", "dora", "ia3 outputs and inputs + head", "int8 + lora", "lokr", "nf4 double + dora"),
-    *("mixout + head", "narrow to head", "pissa", "prompt + head", "houlsby + lora", "prefix + head", "vera + head"),
+    *("lora + head", "mixout + head", "narrow to head", "pissa", "prompt + head", "houlsby + lora"),
+    *("prefix + head", "tune head", "vera + head"),
 )
 """Those it tries on the first kind of model that has what they need; `make test-all` and `make laws` try all."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import jaxft as ft
 
@@ -22,12 +23,37 @@ def adapter(method: str = "mmd", **options: Any) -> Any:
     return ft.sklearn.DomainAdapter(method, **{"steps": 150, "hidden": (32,), "random_state": 0} | options)
 
 
-@parametrize_with_checks([ft.sklearn.DomainAdapter(steps=60, hidden=(16,), batch_size=32, learning_rate=1e-2)])
+QUICK = (
+    "check_classifiers_train",
+    "check_dont_overwrite_attributes",
+    "check_estimators_nan_inf",
+    "check_estimators_pickle",
+    "check_fit2d_1sample",
+    "check_n_features_in",
+    "check_parameters_default_constructible",
+)
+"""The checks of `make test`; `make test-all` runs all."""
+
+
+def checks() -> Iterator[Any]:
+    estimator = ft.sklearn.DomainAdapter(steps=60, hidden=(16,), batch_size=32, learning_rate=1e-2)
+    for number, (own, check) in enumerate(estimator_checks_generator(estimator)):
+        name = check.func.__name__
+        yield pytest.param(own, check, id=f"{name}-{number}", marks=() if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("method", ft.sklearn.METHODS)
+METHODS = [
+    pytest.param(name, marks=() if name in ("source_only", "mmd", "dann", "mcd", "wdgrl") else pytest.mark.slow)
+    for name in ft.sklearn.METHODS
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(method: str) -> None:
     fitted = adapter(method, steps=40).fit(X, Y, X_target=TARGET)
     assert np.isfinite(fitted.predict_proba(TARGET)).all()

@@ -45,7 +45,7 @@ GRIDS = {
 }
 
 
-QUICK = ("learning rate and seed", "kept activations")
+QUICK = ("learning rate and seed",)
 
 
 @pytest.mark.parametrize(
