@@ -212,7 +212,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "temperature of dkd": (lambda: dkd(*arrays(S, T), jnp.asarray(LABELS), temperature=-1), "above 0, but is -1"),
     "temperature of a term": (lambda: ft.knowledge_distillation(None, temperature=0), "above 0, but is 0"),
     "temperature that is no number": (lambda: dist(*arrays(S, T), temperature=float("nan")), "above 0, but is nan"),
-    "classes": (lambda: hinton(*arrays(S, T[:, :3])), r"\[5, 4\] and \[5, 3\]"),
+    "classes": (lambda: hinton(*arrays(S, T[:, :3])), r"\[5, 4\] and the teacher's \[5, 3\]"),
     "classes of dist": (lambda: dist(*arrays(S, T[:, :3])), r"\[5, 4\] and \[5, 3\]"),
     "classes of jsd": (lambda: generalised_jsd(*arrays(S, T[:, :3])), r"\[5, 4\] and \[5, 3\]"),
     "labels": (lambda: dkd(*arrays(S, T), jnp.zeros(4, int)), r"and \[4\]"),
