@@ -103,7 +103,8 @@ class Setting:
         """Of a forward pass over one row of 24 tokens, by the compiler."""
         batch = {name: np.ones((1, LENGTH), np.int32) for name in ("input_ids", "attention_mask")}
         program = jax.jit(lambda params, batch: model.apply(params, batch).logits)
-        return float(program.lower(model.params, batch).compile().cost_analysis()["flops"]) / 1e9
+        figures: Any = program.lower(model.params, batch).compile().cost_analysis()
+        return float(figures["flops"]) / 1e9
 
 
 def page(config: Config, rows: list[dict[str, Any]]) -> str:
