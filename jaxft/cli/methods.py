@@ -30,6 +30,7 @@ Name = Literal[
     "norms",
     "houlsby",
     "pfeiffer",
+    "parallel",
     "prompt",
     "prefix",
 ]
@@ -154,6 +155,13 @@ METHODS: dict[Name, Method] = {
         {"size": 48},
         _insert("pfeiffer", "size"),
     ),
+    "parallel": Method(
+        "parallel adapters of {size}",
+        "bottlenecks beside feed-forward",
+        1e-3,
+        {"size": 48},
+        _insert("parallel_adapter", "size"),
+    ),
     "prompt": Method(
         "prompt of {length}", "vectors before the text", 1e-2, {"length": 20}, _insert("prompt", "length")
     ),
@@ -167,5 +175,5 @@ IN_PEFT = frozenset(
 )
 """Methods whose result the layout of Hugging Face PEFT can hold."""
 
-BESIDE = frozenset({"houlsby", "pfeiffer", "prompt", "prefix"})
+BESIDE = frozenset({"houlsby", "pfeiffer", "parallel", "prompt", "prefix"})
 """Methods that stand beside the weights of the base and cannot be merged into them."""

@@ -50,8 +50,8 @@ class Options:
     method: Name
     """What learns beside the head. full: everything. head: nothing. top: the last --layers layers. lora, rslora,
     lora-fa, dora, pissa, olora, vera, loha, lokr: low-rank updates of --target. ia3: factors of keys, values and inner
-    states. bitfit: biases. norms: norms. houlsby, pfeiffer: bottlenecks of --size. prompt, prefix: --length vectors
-    before the text, or before the keys of each layer. Models of tokens (lm, chat, seq2seq) have no head."""
+    states. bitfit: biases. norms: norms. houlsby, pfeiffer, parallel: bottlenecks of --size. prompt, prefix: --length
+    vectors before the text, or before the keys of each layer. Models of tokens (lm, chat, seq2seq) have no head."""
     out: Path
     """Directory of the run, new or empty."""
     resume: bool = False
@@ -74,8 +74,10 @@ class Options:
         ),
     ] = None
     """Low-rank methods: globs over the paths of the weights to adapt."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
-    """houlsby, pfeiffer: dimension of the bottlenecks."""
+    size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64; 48 for pfeiffer, parallel)")
+    ] = None
+    """houlsby, pfeiffer, parallel: dimension of the bottlenecks."""
     length: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 20)")] = None
     """prompt, prefix: how many vectors."""
     quantise: Annotated[
@@ -106,7 +108,7 @@ class Options:
     """Tokens a row may have; longer rows are cut, and counted. spans: longer contexts become several windows; lm:
     the length of the rows that documents are packed into."""
     max_target_length: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64; 48 for pfeiffer)")
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64; 48 for pfeiffer, parallel)")
     ] = None
     """seq2seq: tokens a target may have, and a generated text."""
     generate_rows: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 100)")] = None
