@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,21 +75,16 @@ def score(
     """
     if reduce not in REDUCTIONS:
         raise InputError(f"reduce is one of {', '.join(REDUCTIONS)}, but is {reduce!r}")
-    if batch_size < 1:
-        raise InputError(f"batch_size is a whole number from 1 up, but is {batch_size}")
     sizes = check_decoder(model)
     labels = _encoded(model, continuations)
     params = model.params if params is None else params
     batch = encode_prompts(model, prompts)
     _check_room(model, params, batch["attention_mask"].sum(axis=1), labels)
     program = _program(_Structure(model.apply, sizes, jnp.dtype(model.config.dtype)))
-    found = []
-    for start in range(0, len(prompts), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(prompts)))
-        full = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
-        width = _width(batch["attention_mask"][rows])
-        ids, mask = (batch[name][full, -width:] for name in ("input_ids", "attention_mask"))
-        found.append(np.asarray(program(params, ids, mask, labels.ids, labels.mask))[: len(rows)])
+    found = [
+        np.asarray(program(params, ids, mask, labels.ids, labels.mask))[:rows]
+        for rows, ids, mask in _cut(batch, batch_size)
+    ]
     totals = np.concatenate(found).astype(np.float64)
     return totals / labels.mask.sum(axis=1) if reduce == "mean" else totals
 
@@ -145,13 +140,7 @@ def next_token_log_probabilities(
     one = _Labels(np.zeros((1, 1), np.int32), np.ones((1, 1), np.int32))
     _check_room(model, params, batch["attention_mask"].sum(axis=1), one)
     program = _behind(_Structure(model.apply, sizes, jnp.dtype(model.config.dtype)))
-    found = []
-    for start in range(0, len(prompts), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(prompts)))
-        full = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
-        width = _width(batch["attention_mask"][rows])
-        ids, mask = (batch[name][full, -width:] for name in ("input_ids", "attention_mask"))
-        found.append(np.asarray(program(params, ids, mask))[: len(rows)])
+    found = [np.asarray(program(params, ids, mask))[:rows] for rows, ids, mask in _cut(batch, batch_size)]
     return np.concatenate(found)
 
 
@@ -203,10 +192,19 @@ def _encoded(model: Model, continuations: Sequence[str]) -> _Labels:
     return _Labels(ids, mask)
 
 
-def _width(mask: np.ndarray) -> int:
-    """Places that prompts padded on the left need, a multiple of 16 where there are so many."""
-    longest = int(mask.sum(axis=1).max())
-    return min(-(-longest // 16) * 16, mask.shape[1])
+def _cut(batch: Mapping[str, np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Prompts padded on the left in batches of one size: how many rows are real, tokens and mask.
+
+    The last row fills a batch up. Each is as long as its longest prompt, a multiple of 16 where there is so much.
+    """
+    if size < 1:
+        raise InputError(f"batch_size is a whole number from 1 up, but is {size}")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    for start in range(0, len(ids), size):
+        rows = np.arange(start, min(start + size, len(ids)))
+        width = min(-(-int(mask[rows].sum(axis=1).max()) // 16) * 16, mask.shape[1])
+        full = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
+        yield len(rows), ids[full, -width:], mask[full, -width:]
 
 
 def _check_room(model: Model, params: Params, lengths: np.ndarray, labels: _Labels) -> None:

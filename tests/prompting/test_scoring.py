@@ -94,6 +94,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "task": (lambda: score(golden("bert_gelu").model, ["it"], [" good"]), 'loaded with task="lm"; this is a bert'),
     "tokenizer": (lambda: score(golden("llama_lm").model, ["it"], [" good"]), "without tokenizer files"),
+    "next batch": (lambda: next_token_log_probabilities(decoder(), ["it"], batch_size=0), "from 1 up, but is 0"),
     "batch": (lambda: score(decoder(), ["it"], [" good"], batch_size=0), "from 1 up, but is 0"),
 }
 
