@@ -12,6 +12,7 @@ import pytest
 
 import jaxft as ft
 from jaxft.objectives import hinton, mean_logits
+from jaxft.train.sharding import shardings
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32)
@@ -68,6 +69,17 @@ def test_params_of_the_teacher_are_arguments_of_the_step() -> None:
     frozen, state = step.init(jax.random.key(0), STUDENT.params, BATCH)
     constants = jax.make_jaxpr(step.update)(frozen, state, BATCH).consts
     assert max((np.size(constant) for constant in constants), default=0) < TEACHER.params["hidden_0"]["kernel"].size
+
+
+def test_the_rules_that_place_a_student_place_its_teacher() -> None:
+    step = ft.make_step(STUDENT.apply, ft.full(), ft.knowledge_distillation(TEACHER), optax.sgd(0.1))
+    frozen, state = step.init(jax.random.key(0), STUDENT.params, BATCH)
+    placement = ft.fully_sharded(devices=jax.devices()[:1])
+    found = {path: leaf.spec for path, leaf in ft.leaf_paths(shardings((frozen, state), placement)).items()}
+    teacher = [spec for path, spec in found.items() if "objective/params/hidden_0/kernel" in path]
+    student = [spec for path, spec in found.items() if "delta/hidden_0/kernel" in path]
+    assert [tuple(spec) for spec in teacher] == [(None, "fsdp")]
+    assert [tuple(spec) for spec in student] == [("fsdp",)]
 
 
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
