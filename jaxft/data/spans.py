@@ -14,6 +14,7 @@ from jaxft.data.table import Table
 from jaxft.data.tokenizing import as_texts, check_fast, check_length, ids_of, pad_id
 from jaxft.errors import InputError
 
+_IGNORED = -100
 _CHUNK = 500
 
 
@@ -91,11 +92,18 @@ def spans(tokenizer: Any, table: Table, *, max_length: int, stride: int) -> Span
     if windows[0].kinds is not None:
         columns["token_type_ids"] = ragged(w.kinds for w in windows if w.kinds is not None)
     columns["context_mask"] = ragged(_context_mask(window) for window in windows)
+    lost = 0
     if found is not None:
-        columns["labels"] = _labels(windows, [found[row] for row in of_row])
+        labels = _labels(windows, [found[row] for row in of_row])
+        held = np.zeros(len(table), bool)
+        np.logical_or.at(held, of_row, labels.any(axis=1))
+        unheld = ~held & np.array([bool(answers) for answers in found])
+        labels[unheld[of_row]] = _IGNORED  # an answer longer than the windows is none that a model should deny
+        columns["labels"], lost = labels, int(unheld.sum())
     return SpanDataset(
         MappingProxyType(columns),
         max_length,
+        truncated=lost,
         of_row=of_row,
         contexts=table["context"],
         first=np.array([window.first for window in windows]),
@@ -213,7 +221,9 @@ def _tokens_of(window: _Window, answer: tuple[str, int] | None) -> tuple[int, in
     """The first and last token that hold the answer, or 0, 0 when the window does not hold all of it."""
     if answer is None:
         return 0, 0
-    start, end = answer[1], answer[1] + len(answer[0])
+    # Blanks at the ends of an answer belong to no token.
+    text, start = answer[0].rstrip(), answer[1] + len(answer[0]) - len(answer[0].lstrip())
+    end = answer[1] + len(text)
     starts, ends = window.characters.T
     touched = np.flatnonzero((starts < end) & (ends > start))
     # A token may begin with the blank before its word, so whole means no character of the answer is left out.

@@ -79,6 +79,7 @@ def generate(
         )
     answers = model.config.task == "seq2seq"
     ids, mask = _prompt(batch, move=not answers)
+    _check_ids(ids, mask, model.config.vocab_size)
     _check_options(max_new_tokens, temperature, top_k, top_p, key)
     params = model.params if params is None else params
     _check_room(model.config, taken(params), int(mask.sum(axis=1).max()), max_new_tokens)
@@ -131,6 +132,8 @@ def _prompt(batch: Mapping[str, Any], *, move: bool) -> tuple[np.ndarray, np.nda
             f"expected input_ids and attention_mask of one shape [batch, length]; got {list(ids.shape)} and "
             f"{list(mask.shape)}"
         )
+    if not len(ids):
+        raise InputError("there is nothing to continue: the batch has no rows")
     if empty := np.flatnonzero(mask.sum(axis=1) == 0).tolist():
         raise InputError(f"there is nothing to continue in row {empty[0] + 1} of the batch: its prompt has no token")
     if not move:
@@ -139,7 +142,20 @@ def _prompt(batch: Mapping[str, Any], *, move: bool) -> tuple[np.ndarray, np.nda
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(mask, order, axis=1)
 
 
+def _check_ids(ids: np.ndarray, mask: np.ndarray, words: int) -> None:
+    """Refuses tokens that have no embedding; padding is not looked at."""
+    wrong = ids[(mask > 0) & ((ids < 0) | (ids >= words))]
+    if wrong.size:
+        raise InputError(
+            f"the prompt holds the token {int(wrong[0])}, but the model has tokens 0 to {words - 1}: encode it with "
+            "its own tokenizer"
+        )
+
+
 def _check_options(new: int, temperature: float, top_k: int | None, top_p: float | None, key: Key | None) -> None:
+    for name, value in (("max_new_tokens", new), ("top_k", top_k)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            raise InputError(f"{name} must be a whole number from 1 up; got {value!r}")
     if new < 1:
         raise InputError(f"max_new_tokens must be a whole number from 1 up; got {new}")
     if not (temperature >= 0 and math.isfinite(temperature)):
@@ -152,6 +168,8 @@ def _check_options(new: int, temperature: float, top_k: int | None, top_p: float
         raise InputError(f"top_p must be above 0 and at most 1; got {top_p}")
     if temperature > 0 and key is None:
         raise InputError("tokens are drawn above temperature 0: give a key, such as jax.random.key(0)")
+    if key is not None and not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise InputError(f"key must be a key of jax.random, such as jax.random.key(0); got {key!r}")
 
 
 def _check_room(config: Any, slots: Taken, length: int, new: int) -> None:

@@ -36,10 +36,12 @@ def encode_prompts(model: Model, prompts: Sequence[str], *, special: bool = True
         ((2, 16), [1, 3])
     """
     if model.tokenizer is None:
-        raise InputError("the model comes without tokenizer files: encode the prompts and call generate")
+        raise InputError(
+            "the model comes without tokenizer files: put its tokenizer.json beside them, or encode the prompts"
+        )
     if isinstance(prompts, str) or not len(prompts):
         raise InputError("expected a list of prompts with at least one, such as ['Once upon a time']")
-    rows = [list(ids) for ids in model.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]]
+    rows = [list(ids) for ids in model.tokenizer(list(prompts), add_special_tokens=special, verbose=False)["input_ids"]]
     if special and not _is_answer(model):
         rows = [ids[:-1] if ids[1:] and ids[-1] == model.tokenizer.eos_token_id else ids for ids in rows]
     if empty := [row for row, ids in enumerate(rows) if not ids]:

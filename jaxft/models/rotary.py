@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxft.errors import InputError
 
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 SCALINGS = ("default", "linear", "llama3")
 
 
@@ -64,19 +65,19 @@ def rotary_from_hf(raw: Mapping[str, Any], *, theta: float = 10000.0) -> RotaryS
         raise InputError(f"rope scaling must be one of {', '.join(SCALINGS)}; config.json says {kind!r}")
     if kind == "default":
         return RotarySpec(base)
-    try:
-        if kind == "linear":
-            return RotarySpec(base, kind, float(scaling["factor"]))
-        return RotarySpec(
-            base,
-            kind,
-            float(scaling["factor"]),
-            float(scaling["low_freq_factor"]),
-            float(scaling["high_freq_factor"]),
-            int(scaling["original_max_position_embeddings"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the rope scaling {kind!r} in config.json lacks {error}: it is damaged") from error
+    names = ("factor",) if kind == "linear" else LLAMA3
+    if missing := [name for name in names if name not in scaling]:
+        raise InputError(f"the rope scaling {kind!r} in config.json lacks {missing[0]!r}: it is damaged")
+    for name in names:
+        value = scaling[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} of rope scaling {kind!r} in config.json must be a number above 0; got {value!r}")
+    if kind == "linear":
+        return RotarySpec(base, kind, float(scaling["factor"]))
+    factor, low, high, original = (scaling[name] for name in LLAMA3)
+    if not low < high:
+        raise InputError(f"low_freq_factor must be below high_freq_factor in config.json; got {low!r} and {high!r}")
+    return RotarySpec(base, kind, float(factor), float(low), float(high), int(original))
 
 
 def frequencies(spec: RotarySpec, head_dim: int) -> np.ndarray:

@@ -176,3 +176,25 @@ def test_logits_of_other_windows_are_refused(minilm_tokenizer):
 def test_no_answer_needs_no_place():
     table = Table.of({"question": ["who", "what"], "context": ["she ran", "he sat"], "answers": [[], ()]})
     assert gold_answers(table) == [[], []]
+
+
+@pytest.mark.parametrize("text", [" France", "France ", "  France "])
+def test_blanks_at_the_ends_of_an_answer_belong_to_no_token(minilm_tokenizer, text):
+    context = "Normandy lies in   France  now"
+    places = (context.index(text),), (context.index("France"),)
+    columns = {"question": ["Where?"] * 2, "context": [context] * 2}
+    rows = Table.of(columns | {"answers": [(text,), ("France",)], "answer_start": list(places)})
+    labels = spans(minilm_tokenizer, rows, max_length=32, stride=4).columns["labels"]
+    assert labels[0].any()
+    np.testing.assert_array_equal(labels[0], labels[1])
+
+
+def test_an_answer_that_no_window_holds_is_not_taught_as_unanswerable(minilm_tokenizer):
+    long = CONTEXT[: CONTEXT.index("Normandy")].strip()
+    rows = table(((long,), (0,)), at("France"), ((), ()))
+    dataset = spans(minilm_tokenizer, rows, max_length=24, stride=4)
+    labels, of_row = dataset.columns["labels"], dataset.of_row
+    assert (labels[of_row == 0] == -100).all()
+    assert dataset.truncated == 1
+    assert (labels[of_row == 1] >= 0).all()
+    assert (labels[of_row == 2] == 0).all()

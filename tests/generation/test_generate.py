@@ -184,6 +184,23 @@ def test_stop_tokens_are_those_of_the_generation_configuration(name: str, tmp_pa
     assert default_stop_tokens(ft.load_model(tmp_path / "saved", task=model.config.task)) == (7, 9)
 
 
+WRONG = {
+    "tokens": ({"max_new_tokens": 2.5}, "whole number from 1 up; got 2.5"),
+    "top_k": ({"top_k": 2.5, "temperature": 1.0}, "top_k must be a whole number"),
+    "key": ({"key": 0, "temperature": 1.0}, r"a key of jax\.random"),
+    "rows": ({"batch": {"input_ids": np.zeros((0, 3), np.int32)}}, "has no rows"),
+    "word": ({"batch": {"input_ids": np.array([[5, 9999]])}}, "holds the token 9999, but the model has tokens 0 to"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_options_and_tokens_are_refused(name):
+    options, message = WRONG[name]
+    model, _, _ = golden("gpt2_lm")
+    with pytest.raises(ft.InputError, match=message):
+        ft.generate(model, **({"batch": {"input_ids": np.array([[5, 6]])}, "max_new_tokens": 2} | options))
+
+
 def test_texts_need_a_tokenizer(tmp_path: Path):
     shutil.copytree(GOLDEN / "llama_lm", tmp_path / "copy")
     model = ft.load_model(tmp_path / "copy", task="lm")

@@ -154,6 +154,8 @@ REFUSED = {
     "heads": ("gpt2_lm", {"n_head": 7}, "n_embd 24 is not a multiple of n_head 7"),
     "afn": ("gpt1_lm", {"afn": "mish"}, "afn must be one of"),
     "rotary": ("llama_lm", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+    "rotary factor": ("llama_lm", {"rope_scaling": {"rope_type": "linear", "factor": 0.0}}, "factor of .* got 0.0"),
+    "rotary part": ("llama_lm", {"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "lacks 'low_freq_factor'"),
     "rotary object": ("llama_lm", {"rope_parameters": "linear"}, "an object with rope_theta; got 'linear'"),
     "rotary base": ("llama_lm", {"rope_parameters": {"rope_theta": "big"}}, "a number above 0; got 'big'"),
     "part": ("llama_lm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
