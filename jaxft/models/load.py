@@ -194,6 +194,9 @@ def _with_dropout(config: ModelConfig, rate: float | None) -> ModelConfig:
     if not 0 <= rate < 1:
         raise InputError(f"dropout expects a rate in [0, 1), or None for those of the files; got {rate}")
     rates: dict[str, Any] = {name: rate for name in vars(config) if name.endswith("dropout")}
+    for name, part in vars(config).items():
+        if isinstance(part, ModelConfig):
+            rates[name] = _with_dropout(part, rate)
     return replace(config, **rates)
 
 

@@ -18,6 +18,7 @@ from jaxft.errors import InputError
 from jaxft.models import load_model, save_model
 from jaxft.trees import leaf_paths
 from jaxft.types import Model
+from tests.models.golden import GOLDEN
 
 SOURCE = Path(__file__).parent.parent / "golden" / "bert_gelu"
 
@@ -394,3 +395,8 @@ def test_other_params_than_the_models_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="head/bias, head/kernel missing"):
         save_model(model._replace(params=headless), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_dropout_reaches_both_parts_of_an_encoder_decoder():
+    model = load_model(GOLDEN / "encoder_decoder_bert", task="seq2seq", dropout=0.0)
+    assert set(model.config.dropouts) == {0.0}
