@@ -115,6 +115,8 @@ class Context(NamedTuple):
         delta: the arrays that learn.
         step: the number of updates made so far, a scalar integer.
         key: the randomness of this step.
+        shared: where the terms of a sum keep what they compute for all of them, such as the outputs of a teacher; None
+            outside of a sum.
     """
 
     forward: Callable[..., Outputs]
@@ -122,6 +124,7 @@ class Context(NamedTuple):
     delta: Delta
     step: Array
     key: Key
+    shared: dict[Any, Any] | None = None
 
 
 Loss = Callable[[Frozen, Weights, Memory, Context], tuple[Array, tuple[Memory, Metrics]]]

@@ -27,6 +27,7 @@ class SpanDataset(Dataset):
         contexts: the context of each question.
         first: of each window, the place of its first token of context, ``[windows]``.
         characters: of each window, where its tokens of context start and end in the context, ``[tokens, 2]``.
+        truncated: how many questions have an answer that no window holds whole; their labels are -100, to be ignored.
     """
 
     of_row: np.ndarray

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.generation.generate import generate
+from jaxft.models.slots import taken
 from jaxft.types import Batch, Key, Model, Params
 
 _IGNORED = -100
@@ -27,7 +28,7 @@ def on_policy(
 
     In the paper's words λ of the data is the student's. No gradient goes through the drawing of the tokens: call this
     between steps, on the host, with the params of the moment, and give `gkd` what it returns. A reply ends at the
-    student's stop token, or where the row is full.
+    student's stop token, where the row is full, or where the model has no more positions behind the longest prompt.
 
     Args:
         student: of `load_model`, with task="lm".
@@ -66,10 +67,12 @@ def on_policy(
     lengths = _prompts(labels[chosen], mask[chosen], chosen)
     places = np.arange(ids.shape[1])
     seen = (places < lengths[:, None]).astype(np.int32)
+    slots = taken(student.params if params is None else params)
+    positions = student.config.max_positions - slots.prompt - slots.decoder
     written = generate(
         student,
         {"input_ids": ids[chosen], "attention_mask": seen},
-        max_new_tokens=int(ids.shape[1] - lengths.min()),
+        max_new_tokens=max(1, min(ids.shape[1] - int(lengths.min()), positions - int(lengths.max()))),
         temperature=temperature,
         key=draw_key,
         params=params,

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.data.dataset import SOURCE_MASK, TARGET_MASK, Dataset, Ragged
-from jaxft.distil.store import Layout, Store
+from jaxft.distil.store import Store
 from jaxft.errors import InputError
-from jaxft.files import cache_dir
+from jaxft.files import Layout, cache_dir
+from jaxft.objectives.rows import hidden_state
 from jaxft.trees import fingerprint
 from jaxft.types import TEACHER, Model, Outputs, is_input
 from jaxft.weights import lift
@@ -118,11 +119,8 @@ def _program(teacher: Model, kept: Kept) -> Callable[[Any, Any], dict[str, jax.A
             found |= _logits(outputs, kept.top_k)
         if kept.features:
             found["features"] = _given(outputs.features, "features")
-        states = outputs.hidden_states or ()
         for layer in kept.hidden_states:
-            if not -len(states) <= layer < len(states):
-                raise InputError(f"the teacher gives {len(states)} hidden states, so that there is no layer {layer}")
-            found[f"hidden_states/{layer}"] = states[layer]
+            found[f"hidden_states/{layer}"] = hidden_state(outputs, layer, "teacher")
         return {name: x.astype(jnp.float32) if name != "classes" else x for name, x in found.items()}
 
     return run

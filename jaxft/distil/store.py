@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.files import atomic_file
+from jaxft.files import Layout, atomic_file, sha256
 
-_BLOCK = 2**24
 _PARTS = 16
 """Batches between two notes of how far it has come."""
 
 Fill = Callable[[int, int, int], Mapping[str, tuple[int, np.ndarray]]]
 """``fill(start, stop, batch_size)``: of each column the place of the rows' first entry, and their entries."""
-
-
-class Layout(NamedTuple):
-    """Shape and type of an array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Store:
@@ -137,12 +122,4 @@ class Store:
             file.write_text(json.dumps({"cause": self._cause, "rows": rows, "digests": digests}, indent=1) + "\n")
 
     def _digests(self) -> dict[str, str]:
-        return {name: _sha256(self._file(name)) for name in sorted(self._layouts)}
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return {name: sha256(self._file(name)) for name in sorted(self._layouts)}

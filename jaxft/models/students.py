@@ -121,8 +121,8 @@ def same_vocabulary(teacher: Model, student: Model) -> None:
     said = f"{other!r} is token {first[other]} of the teacher and {second.get(other)} of the student" if other else ""
     raise InputError(
         f"teacher and student have vocabularies of {len(first)} and {len(second)} tokens{said and ', and '}{said}: "
-        "distillation token by token needs one tokenizer. Compare labels of whole rows, with columns of the teacher's "
-        "tokens beside the student's, or train the student on text that the teacher wrote"
+        "distillation token by token needs one tokenizer. For labels of whole rows let distil.remember ask the teacher "
+        "about its own tokens, and put the columns beside the student's; for text, train on what the teacher wrote"
     )
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxft.errors import InputError
 from jaxft.objectives.layer_maps import LayerMap, check_map, paired_states
 from jaxft.objectives.rows import mean_of_rows, rows_that_count, what_counts
-from jaxft.objectives.task import no_state, over, part_of
-from jaxft.objectives.teachers import Teacher, held
-from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective
+from jaxft.objectives.task import over, part_of
+from jaxft.objectives.teachers import Teacher, only_teacher
+from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 
 def attention_map(states: Array, *, power: float | Array = 2.0, mask: Array | None = None) -> Array:
@@ -92,8 +92,8 @@ def attention_transfer(
         teacher: a model, or None for the columns that `distil.remember` wrote.
         view: name of the part of the batch, labelled or not; rows that its ``mask`` leaves out do not count, nor do the
             tokens that its ``attention_mask`` does.
-        layers: numbers of the student's hidden states -> the teacher's, as in ``{1: 2}``; 0 is the embeddings, or the
-            first map of a convolutional net, -1 the last.
+        layers: numbers of the student's hidden states -> the teacher's, as in ``{1: 2}``; 0 is the embeddings of
+            a text, the pixels of a `small_convnet`, -1 the last.
         power: p; may be traced.
 
     Raises:
@@ -102,7 +102,7 @@ def attention_transfer(
     Example:
         >>> import jaxft as ft
         >>> teacher = ft.small_convnet(16, num_labels=10, channels=(32, 48))
-        >>> looks = (ft.attention_transfer(teacher, layers={0: 0, 1: 1}), 10.0)
+        >>> looks = (ft.attention_transfer(teacher, layers={1: 1, 2: 2}), 10.0)
         >>> objective = ft.combine(task=ft.cross_entropy(), looks=looks)
 
     References:
@@ -110,9 +110,6 @@ def attention_transfer(
         Networks via Attention Transfer", 2017.
     """
     pairs = check_map(layers, "attention_transfer")
-
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        return held(teacher), *no_state(key, context)[1:]
 
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
@@ -127,4 +124,4 @@ def attention_transfer(
             loss += attention_distance(*maps, mask=rows)
         return loss, (memory, {})
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)

@@ -21,6 +21,8 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
 
     L = Σ_k w_k(step) L_k
 
+    Terms that name one teacher share its forward pass too.
+
     Each term logs its raw value under its name, ``name/weight`` and ``name/weighted`` beside it, and its own metrics
     as ``name/metric``. The turns of a term are turns of the sum, and its weight is that of the main part alone.
 
@@ -51,6 +53,7 @@ def combine(**terms: Objective | tuple[Objective, Weight]) -> Objective:
 
     def apply(frozen: Any, weights: Any, memory: Any, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         total, memories = jnp.zeros(()), {}
+        context = context._replace(shared={} if context.shared is None else context.shared)
         metrics: Metrics = {}
         for index, (name, (objective, weight)) in enumerate(pairs.items()):
             inner = context._replace(key=jax.random.fold_in(context.key, index))

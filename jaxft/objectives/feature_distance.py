@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.rows import mean_of_rows, what_counts
+from jaxft.objectives.rows import hidden_state, mean_of_rows, what_counts
 from jaxft.objectives.task import over, part_of
-from jaxft.types import PREFIX, Array, Context, Key, Memory, Metrics, Model, Objective, Outputs, is_input
+from jaxft.objectives.teachers import run
+from jaxft.types import Array, Context, Key, Memory, Metrics, Model, Objective, Outputs
 
 
 def squared_feature_distance(
@@ -132,8 +133,7 @@ def feature_distance(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         part = part_of(context.batch, view)
-        inputs = {name: value for name, value in part.items() if is_input(name) and name != PREFIX}
-        base = model.apply(frozen["params"], inputs, train=False)
+        base = run(model, frozen["params"], context, view)
         pairs = zip(_chosen(context.forward(view), layers), _chosen(base, layers), strict=True)
         loss = jnp.zeros(())
         for index, (ours, theirs) in enumerate(pairs):
@@ -149,7 +149,4 @@ def _chosen(outputs: Outputs, layers: Sequence[int] | None) -> list[Array]:
         if outputs.features is None:
             raise InputError("the model gives no features; name hidden states instead, as in layers=[-1]")
         return [outputs.features]
-    states = outputs.hidden_states or ()
-    if wrong := [layer for layer in layers if not -len(states) <= layer < len(states)]:
-        raise InputError(f"the model gives {len(states)} hidden states, so that there is no layer {wrong[0]}")
-    return [states[layer] for layer in layers]
+    return [hidden_state(outputs, layer) for layer in layers]

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
+from jaxft.objectives.kl import compared
 from jaxft.objectives.knowledge_distillation import of_predictions
-from jaxft.objectives.task import over
+from jaxft.objectives.rows import mean_of_rows
 from jaxft.objectives.teachers import Teacher, positive
 from jaxft.types import Array, Objective
 
@@ -55,20 +56,8 @@ def generalised_jsd(
     known = isinstance(beta, int | float | np.number)
     if known and not 0 <= beta <= 1:
         raise InputError(f"beta of the generalised divergence is between 0 and 1, but is {beta}")
-    if student.shape != teacher.shape or student.ndim < 2:
-        raise InputError(
-            "a divergence compares logits [..., classes] of one shape, but they are "
-            f"{list(student.shape)} and {list(teacher.shape)}"
-        )
-    shape = student.shape[:-1]
-    counts = over(jnp.ones(shape[:1], bool) if mask is None else mask, shape)
-    # A class that is ruled out has a log-probability of −∞ on both sides, whose difference is no number.
-    log_s, log_t = (
-        jnp.maximum(jax.nn.log_softmax(jnp.where(counts[..., None], z.astype(jnp.float32), 0.0) / temperature), -1e30)
-        for z in (student, jax.lax.stop_gradient(teacher))
-    )
-    rows = _of_log_probabilities(log_s, log_t, beta, known=known)
-    return jnp.sum(jnp.where(counts, rows, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+    log_s, log_t, counts = compared(student, jax.lax.stop_gradient(teacher), mask, temperature=temperature)
+    return mean_of_rows(_of_log_probabilities(log_s, log_t, beta, known=known), counts)
 
 
 def _of_log_probabilities(log_s: Array, log_t: Array, beta: Any, *, known: bool) -> Array:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.objectives.layer_maps import LayerMap, check_map, paired_states
-from jaxft.objectives.rows import what_counts
-from jaxft.objectives.task import no_state, over, part_of
-from jaxft.objectives.teachers import Teacher, held
-from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective
+from jaxft.objectives.rows import mean_of_rows, what_counts
+from jaxft.objectives.task import over, part_of
+from jaxft.objectives.teachers import Teacher, only_teacher
+from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 
 def cosine_distance(student: Array, teacher: Array, *, mask: Array | None = None) -> Array:
@@ -47,7 +47,7 @@ def cosine_distance(student: Array, teacher: Array, *, mask: Array | None = None
     )
     squares = jnp.sum(h_s**2, axis=-1) * jnp.sum(h_t**2, axis=-1)
     cosines = jnp.sum(h_s * h_t, axis=-1) / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
-    return jnp.sum(jnp.where(counts, 1 - cosines, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+    return mean_of_rows(1 - cosines, counts)
 
 
 def hidden_cosine(teacher: Teacher, view: str | None = None, *, layers: LayerMap | None = None) -> Objective:
@@ -78,9 +78,6 @@ def hidden_cosine(teacher: Teacher, view: str | None = None, *, layers: LayerMap
     """
     pairs = check_map({-1: -1} if layers is None else layers, "hidden_cosine")
 
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        return held(teacher), *no_state(key, context)[1:]
-
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         part, loss = part_of(context.batch, view), jnp.zeros(())
@@ -88,4 +85,4 @@ def hidden_cosine(teacher: Teacher, view: str | None = None, *, layers: LayerMap
             loss += cosine_distance(ours, theirs, mask=what_counts(part, ours))
         return loss, (memory, {})
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)

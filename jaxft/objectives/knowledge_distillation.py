@@ -9,8 +9,8 @@ import jax
 
 from jaxft.objectives.kl import kl_divergence
 from jaxft.objectives.task import part_of
-from jaxft.objectives.teachers import Teacher, check_classes, held, positive, rows_compared, teacher_logits
-from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective
+from jaxft.objectives.teachers import Teacher, check_classes, only_teacher, positive, rows_compared, teacher_logits
+from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 
 def hinton(student: Array, teacher: Array, *, temperature: float | Array = 4.0, mask: Array | None = None) -> Array:
@@ -98,14 +98,10 @@ def of_predictions(
         temperature: at which an ensemble is averaged.
     """
 
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        del key, context
-        return held(teacher), (), ()
-
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         student, target = teacher_logits(teacher, frozen, context, view, temperature)
         part = part_of(context.batch, view)
         return loss(student, target, part.get("labels"), rows_compared(part, student)), (memory, {})
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.rows import what_counts
+from jaxft.objectives.rows import hidden_state, what_counts
 from jaxft.objectives.task import part_of
 from jaxft.types import Array, Batch, Context, Outputs
 
@@ -46,11 +46,7 @@ def layer_of(context: Context, view: str, layer: Layer = "features") -> tuple[Ar
 
 def _chosen(outputs: Outputs, layer: Layer) -> Array:
     if isinstance(layer, int) and not isinstance(layer, bool):
-        states = outputs.hidden_states or ()
-        if not -len(states) <= layer < len(states):
-            raise InputError(f"the model gives {len(states)} hidden states, so that there is no layer {layer}")
-        found: Array = states[layer]
-        return found
+        return hidden_state(outputs, layer)
     names = {"features": outputs.features, "logits": outputs.logits, "probabilities": outputs.logits}
     if layer not in names:
         raise InputError(f"a layer is one of {', '.join(names)} or the number of a hidden state, but is {layer!r}")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxft.errors import InputError
-from jaxft.objectives.teachers import Teacher, layer_state, teacher_states
+from jaxft.objectives.rows import hidden_state
+from jaxft.objectives.teachers import Teacher, teacher_states
 from jaxft.types import Array, Context, Frozen, Outputs
 
 LayerMap = Mapping[int, int]
@@ -67,7 +68,7 @@ def paired_states(
     """
     theirs = teacher_states(teacher, frozen, context, view, list(layers.values()))
     outputs = context.forward(view)
-    ours = [layer_state(outputs, layer, "student") for layer in layers]
+    ours = [hidden_state(outputs, layer, "student") for layer in layers]
     return list(zip(ours, theirs, strict=True))
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.objectives.relations import attention_kl, attention_of, in_heads, projections_of, relation_kl, text_of
-from jaxft.objectives.task import no_state, part_of
-from jaxft.objectives.teachers import Teacher, held, teacher_outputs
-from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective
+from jaxft.objectives.task import part_of
+from jaxft.objectives.teachers import Teacher, only_teacher, teacher_outputs
+from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 
 def minilm(teacher: Teacher, view: str | None = None, *, layer: int = -1, teacher_layer: int = -1) -> Objective:
@@ -40,9 +40,6 @@ def minilm(teacher: Teacher, view: str | None = None, *, layer: int = -1, teache
         Transformers", 2020.
     """
 
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        return held(teacher), *no_state(key, context)[1:]
-
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         theirs = teacher_outputs(teacher, frozen, context, view, "attentions")
@@ -53,7 +50,7 @@ def minilm(teacher: Teacher, view: str | None = None, *, layer: int = -1, teache
         attention, relation = attention_kl(a_s, a_t, mask=text), relation_kl(v_s, v_t, mask=text)
         return attention + relation, (memory, {"attention": attention, "values": relation})
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)
 
 
 def minilm2(
@@ -89,9 +86,6 @@ def minilm2(
     if heads is not None and (isinstance(heads, bool) or not isinstance(heads, int) or heads < 1):
         raise InputError(f"heads of relations are a whole number from 1 up, but are {heads!r}")
 
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        return held(teacher), *no_state(key, context)[1:]
-
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         theirs = projections_of(teacher_outputs(teacher, frozen, context, view, "attentions"), teacher_layer, "teacher")
@@ -104,4 +98,4 @@ def minilm2(
         }
         return jnp.sum(jnp.stack(list(found.values()))), (memory, found)
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
+from jaxft.objectives.kl import compared
 from jaxft.objectives.noise import WORDS, depends, shape_of_noise, unit_noise
-from jaxft.objectives.rows import what_counts
-from jaxft.objectives.task import over, part_of
+from jaxft.objectives.rows import mean_of_rows, what_counts
+from jaxft.objectives.task import part_of
 from jaxft.types import Array, Context, Key, Memory, Metrics, Objective
 
 NOISES = ("uniform", "normal")
@@ -36,21 +37,8 @@ def symmetric_kl(logits: Array, other: Array, *, mask: Array | None = None) -> A
         >>> round(float(symmetric_kl(jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]]))), 5)
         0.23106
     """
-    if logits.shape != other.shape or logits.ndim < 2 or logits.shape[-1] < 2:
-        raise InputError(
-            "a divergence compares logits [..., classes] of one shape over at least two classes, but they are "
-            f"{list(logits.shape)} and {list(other.shape)}"
-        )
-    shape = logits.shape[:-1]
-    counts = over(jnp.ones(shape[:1], bool) if mask is None else mask, shape)
-    # What does not count is set aside before anything is computed of it, so that its NaN reaches no gradient; a class
-    # that is ruled out has a log-probability of −∞ on both sides, whose difference is no number.
-    log_p, log_q = (
-        jnp.maximum(jax.nn.log_softmax(jnp.where(counts[..., None], z.astype(jnp.float32), 0.0)), -1e30)
-        for z in (logits, other)
-    )
-    divergences = jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)
-    return jnp.sum(jnp.where(counts, divergences, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+    log_p, log_q, counts = compared(logits, other, mask)
+    return mean_of_rows(jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1), counts)
 
 
 def r3f(

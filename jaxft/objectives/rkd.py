@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.errors import InputError
-from jaxft.objectives.rows import features_of, rows_that_count
-from jaxft.objectives.task import no_state
-from jaxft.objectives.teachers import Teacher, held, teacher_features
-from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective
+from jaxft.objectives.rows import features_of, mean_of_rows, rows_that_count
+from jaxft.objectives.teachers import Teacher, only_teacher, teacher_features
+from jaxft.types import Array, Context, Memory, Metrics, Objective
 
 
 def rkd(
@@ -60,7 +59,7 @@ def rkd(
     pairs = counts[:, None] & counts & ~jnp.eye(len(counts), dtype=bool)
     triples = pairs[:, :, None] & pairs[None] & pairs[:, None, :]
     ours, theirs = (_relations(x, counts, pairs) for x in (student, jax.lax.stop_gradient(teacher)))
-    losses = [_mean(_huber(s - t), kept) for s, t, kept in zip(ours, theirs, (pairs, triples), strict=True)]
+    losses = [mean_of_rows(_huber(s - t), kept) for s, t, kept in zip(ours, theirs, (pairs, triples), strict=True)]
     return distance * losses[0] + angle * losses[1]
 
 
@@ -71,7 +70,7 @@ def _relations(x: Array, counts: Array, pairs: Array) -> tuple[Array, Array]:
     square = jnp.sum(apart**2, axis=-1)
     far = square > 0
     norms = jnp.where(far, jnp.sqrt(jnp.where(far, square, 1.0)), 0.0)
-    mean = _mean(norms, pairs)
+    mean = mean_of_rows(norms, pairs)
     units = apart / jnp.where(far, norms, 1.0)[..., None]
     cosines = jnp.einsum("ijd,kjd->ijk", units, units, precision="highest")
     return norms / jnp.where(mean > 0, mean, 1.0), cosines
@@ -80,10 +79,6 @@ def _relations(x: Array, counts: Array, pairs: Array) -> tuple[Array, Array]:
 def _huber(x: Array) -> Array:
     size = jnp.abs(x)
     return jnp.where(size < 1, 0.5 * x**2, size - 0.5)
-
-
-def _mean(values: Array, counts: Array) -> Array:
-    return jnp.sum(jnp.where(counts, values, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
 
 
 def relational_distillation(
@@ -113,13 +108,10 @@ def relational_distillation(
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
-        return held(teacher), *no_state(key, context)[1:]
-
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         features, mask = features_of(context, view, "relational_distillation")
         theirs = teacher_features(teacher, frozen, context, view)
         return rkd(features, theirs, distance=distance, angle=angle, mask=mask), (memory, {})
 
-    return Objective(init, apply)
+    return Objective(only_teacher(teacher), apply)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.objectives.task import part_of
-from jaxft.types import Array, Batch, Context
+from jaxft.types import Array, Batch, Context, Outputs
 
 
 def rows_that_count(values: Array, mask: Array | None) -> Array:
@@ -19,7 +19,7 @@ def rows_that_count(values: Array, mask: Array | None) -> Array:
 
 
 def mean_of_rows(values: Array, counts: Array) -> Array:
-    """The mean of ``[batch]`` values over the rows that count; zero when none does."""
+    """The mean of values over the rows, or tokens, that count; zero when none does."""
     return jnp.sum(jnp.where(counts, values, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
 
 
@@ -46,3 +46,25 @@ def what_counts(part: Batch, values: Array) -> Array:
     if values.ndim == 3 and text is not None and text.shape == values.shape[:2]:
         counts = counts[:, None] & jnp.asarray(text, bool)
     return counts
+
+
+def hidden_state(outputs: Outputs, layer: int, whose: str = "model") -> Array:
+    """A hidden state by its number, 0 the first, which is that of the embeddings, and -1 the last.
+
+    Args:
+        outputs: of a model.
+        layer: its number.
+        whose: for the message.
+
+    Raises:
+        InputError: there is no such layer.
+
+    Example:
+        >>> hidden_state(Outputs(hidden_states=(jnp.zeros(2), jnp.ones(2))), -1).tolist()
+        [1.0, 1.0]
+    """
+    states = outputs.hidden_states or ()
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -len(states) <= layer < len(states):
+        raise InputError(f"the {whose} gives {len(states)} hidden states, so that there is no layer {layer!r}")
+    found: Array = states[layer]
+    return found

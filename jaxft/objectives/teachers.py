@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.objectives.ensembles import Ensemble, check_alike, mean_logits
+from jaxft.objectives.rows import hidden_state
 from jaxft.objectives.task import over, part_of
-from jaxft.types import PREFIX, TEACHER, Array, Batch, Context, Frozen, Model, Outputs, is_input
+from jaxft.types import PREFIX, TEACHER, Array, Batch, Context, Frozen, Key, Model, Outputs, Params, is_input
 from jaxft.weights import lift
 
 Teacher = Model | Ensemble | None
@@ -39,6 +40,16 @@ def held(teacher: Teacher) -> Frozen:
     )
 
 
+def only_teacher(teacher: Teacher) -> Callable[[Key, Context], tuple[Frozen, tuple[()], tuple[()]]]:
+    """The init of an objective that has a teacher and nothing else of its own."""
+
+    def init(key: Key, context: Context) -> tuple[Frozen, tuple[()], tuple[()]]:
+        del key, context
+        return held(teacher), (), ()
+
+    return init
+
+
 def teacher_outputs(teacher: Teacher, frozen: Frozen, context: Context, view: str | None, name: str) -> Outputs:
     """What one model gives of a view, as in evaluation and without gradient.
 
@@ -49,7 +60,7 @@ def teacher_outputs(teacher: Teacher, frozen: Frozen, context: Context, view: st
         raise InputError(f"an ensemble gives logits alone: for {name} name one model as the teacher")
     if teacher is None:
         raise InputError(f"{name} are not among what remember writes into columns: name the model as the teacher")
-    return _run(teacher, frozen["params"], part_of(context.batch, view))
+    return run(teacher, frozen["params"], context, view)
 
 
 def teacher_logits(
@@ -65,13 +76,12 @@ def teacher_logits(
     student = context.forward(view).logits
     if student is None:
         raise InputError("predictions are compared, but the student gives no logits: load it with the head of a task")
-    part = part_of(context.batch, view)
     if teacher is None:
-        found = _remembered_logits(part, student.shape[-1])
+        found = _remembered_logits(part_of(context.batch, view), student.shape[-1])
     elif isinstance(teacher, Ensemble):
-        found = _of_ensemble(teacher, frozen, context, part, temperature)
+        found = _of_ensemble(teacher, frozen, context, view, temperature)
     else:
-        found = _logits(teacher, frozen["params"], part)
+        found = _logits(run(teacher, frozen["params"], context, view))
     check_classes(student, found)
     return student, found
 
@@ -90,22 +100,6 @@ def teacher_features(teacher: Teacher, frozen: Frozen, context: Context, view: s
     return found
 
 
-def layer_state(outputs: Outputs, layer: int, whose: str) -> Array:
-    """A hidden state by its number, 0 the embeddings, -1 the last.
-
-    Raises:
-        InputError: there is no such layer.
-    """
-    states = outputs.hidden_states or ()
-    if isinstance(layer, bool) or not isinstance(layer, int) or not -len(states) <= layer < len(states):
-        raise InputError(
-            f"the {whose} gives {len(states)} hidden states, from 0 (the embeddings) to {len(states) - 1}, so that "
-            f"there is no layer {layer!r}"
-        )
-    found: Array = states[layer]
-    return found
-
-
 def teacher_states(
     teacher: Teacher, frozen: Frozen, context: Context, view: str | None, layers: Sequence[int]
 ) -> list[Array]:
@@ -118,7 +112,7 @@ def teacher_states(
         part = part_of(context.batch, view)
         return [remembered(part, f"hidden_states/{layer}") for layer in layers]
     outputs = teacher_outputs(teacher, frozen, context, view, "hidden states")
-    return [layer_state(outputs, layer, "teacher") for layer in layers]
+    return [hidden_state(outputs, layer, "teacher") for layer in layers]
 
 
 def remembered(part: Batch, name: str) -> Array:
@@ -177,27 +171,41 @@ def positive(value: Any, name: str) -> None:
         raise InputError(f"{name} is a number above 0, but is {value}")
 
 
-def _of_ensemble(teacher: Ensemble, frozen: Frozen, context: Context, part: Batch, temperature: float | Array) -> Array:
+def run(model: Model, params: Params, context: Context, view: str | None) -> Outputs:
+    """What a model that does not learn gives of a view, as in evaluation; one pass for all terms of a sum."""
+    part, shared = part_of(context.batch, view), {} if context.shared is None else context.shared
+    place = "teacher", id(model), id(part)
+    if place not in shared:
+        shared[place] = _outputs(model, params, part)
+    found: Outputs = shared[place]
+    return found
+
+
+def _of_ensemble(
+    teacher: Ensemble, frozen: Frozen, context: Context, view: str | None, temperature: float | Array
+) -> Array:
     params, members = frozen["members"], teacher.members
     if not teacher.pick:
-        each = [_logits(model, mine, part) for model, mine in zip(members, params, strict=True)]
+        each = [_logits(run(model, mine, context, view)) for model, mine in zip(members, params, strict=True)]
         return mean_logits(each, frozen["weights"], temperature)
-    branches = [lambda params, one=one, at=at: _logits(one, params[at], part) for at, one in enumerate(members)]
+    part = part_of(context.batch, view)
+    branches = [
+        lambda params, one=one, at=at: _logits(_outputs(one, params[at], part)) for at, one in enumerate(members)
+    ]
     check_alike([jax.eval_shape(branch, params) for branch in branches])
     chosen = jax.random.categorical(context.key, jnp.log(frozen["weights"]))
     found: Array = jax.lax.switch(chosen, branches, params)
     return found
 
 
-def _logits(model: Model, params: Any, part: Batch) -> Array:
-    found = _run(model, params, part).logits
-    if found is None:
+def _logits(outputs: Outputs) -> Array:
+    if outputs.logits is None:
         raise InputError("the teacher gives no logits: load it for the task of the student, or compare hidden states")
-    result: Array = found.astype(jnp.float32)
+    result: Array = outputs.logits.astype(jnp.float32)
     return result
 
 
-def _run(model: Model, params: Any, part: Batch) -> Outputs:
+def _outputs(model: Model, params: Params, part: Batch) -> Outputs:
     inputs = {name: value for name, value in part.items() if is_input(name) and name != PREFIX}
     outputs = lift(model.apply)(params, inputs, train=False)
     found: Outputs = jax.lax.stop_gradient(outputs if isinstance(outputs, Outputs) else Outputs(logits=outputs))

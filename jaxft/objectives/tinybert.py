@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxft.objectives.hints import hidden_mse, init_projection, project
 from jaxft.objectives.layer_maps import LayerMap, check_map
 from jaxft.objectives.relations import projections_of, score_mse, scores, text_of
-from jaxft.objectives.rows import what_counts
+from jaxft.objectives.rows import hidden_state, what_counts
 from jaxft.objectives.task import part_of
-from jaxft.objectives.teachers import Teacher, held, layer_state, teacher_outputs
+from jaxft.objectives.teachers import Teacher, held, teacher_outputs
 from jaxft.types import Array, Context, Frozen, Key, Memory, Metrics, Objective, Weights
 
 
@@ -51,7 +51,7 @@ def tinybert(teacher: Teacher, view: str | None = None, *, layers: LayerMap) -> 
         theirs = teacher_outputs(teacher, frozen, context, view, "attentions")
         weights = {}
         for layer, other in pairs.items():
-            sizes = layer_state(outputs, layer, "student").shape[-1], layer_state(theirs, other, "teacher").shape[-1]
+            sizes = hidden_state(outputs, layer, "student").shape[-1], hidden_state(theirs, other, "teacher").shape[-1]
             weights[_kind(layer)] = init_projection(jax.random.fold_in(key, int(layer != 0)), *sizes)
         return frozen, weights, ()
 
@@ -60,7 +60,7 @@ def tinybert(teacher: Teacher, view: str | None = None, *, layers: LayerMap) -> 
         theirs = teacher_outputs(teacher, frozen, context, view, "attentions")
         hidden, attention = jnp.zeros(()), jnp.zeros(())
         for layer, other in pairs.items():
-            h_s, h_t = layer_state(ours, layer, "student"), layer_state(theirs, other, "teacher")
+            h_s, h_t = hidden_state(ours, layer, "student"), hidden_state(theirs, other, "teacher")
             hidden += hidden_mse(project(weights[_kind(layer)], h_s), h_t, mask=what_counts(part, h_s))
             if layer != 0:
                 (q_s, k_s, _), (q_t, k_t, _) = (

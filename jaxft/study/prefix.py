@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 _LEAST = 0.05
 _TRACES = 16
-_BESIDE = ("hidden_states", "attentions", "cache", "encoder_hidden_states")
-"""Parts of the outputs that are computed where somebody reads them; otherwise they cost a compiled program nothing."""
+_READ = ("logits", "features", "stats", "token_logits")
+"""Parts of the outputs that are sure to be read; others, which nobody may read, cost a compiled program nothing."""
 
 
 class Prefix(NamedTuple):
@@ -157,7 +157,7 @@ def _wanted(program: Program, returned: Any) -> list[Operand]:
     """The outputs of a program that are sure to be read."""
     outputs = jax.tree.unflatten(returned, program.outputs)
     if isinstance(outputs, Outputs):
-        outputs = outputs._replace(**dict.fromkeys(_BESIDE))
+        outputs = Outputs(**{name: getattr(outputs, name) for name in _READ})
     return jax.tree.leaves(outputs)
 
 

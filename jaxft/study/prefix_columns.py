@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxft.files import Layout
 from jaxft.study.prefix_program import Program, is_concrete
-from jaxft.study.prefix_store import Layout, keep
+from jaxft.study.prefix_store import keep
 from jaxft.trees import fingerprint
 from jaxft.types import Array
 

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxft.files import atomic_file, cache_dir
+from jaxft.files import Layout, atomic_file, cache_dir
 
 _DIGEST = 32
 _BLOCK = 2**24
 _held: OrderedDict[str, tuple[np.ndarray, ...]] = OrderedDict()
-
-
-class Layout(NamedTuple):
-    """Shape and type of an array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 Chunks = Callable[[], Iterable[tuple[int, Sequence[np.ndarray]]]]

@@ -72,6 +72,17 @@ def test_on_policy_distillation_brings_the_student_to_the_teacher() -> None:
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
 
 
+def test_rows_as_long_as_the_model_allows() -> None:
+    longest = MODEL.config.max_positions
+    ids = np.ones((2, longest), np.int32) * 7
+    labels = np.full_like(ids, -100)
+    labels[0, 2], labels[1, longest - 5] = 7, 7
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
+    new = ft.distil.on_policy(MODEL, batch, key=KEY, share=1.0, temperature=0.0)
+    assert [(row != -100).sum() for row in new["labels"]] == [4, 4]
+    np.testing.assert_array_equal(new["attention_mask"].sum(axis=1), [7, longest])
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "share": (lambda: ft.distil.on_policy(MODEL, BATCH, key=KEY, share=1.5), "between 0 and 1, but is 1.5"),
     "labels": (

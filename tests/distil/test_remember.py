@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -87,6 +88,25 @@ def test_training_with_columns_is_training_with_the_teacher() -> None:
     (one, first), (other, second) = run(None, told), run(BERT, TEXTS)
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
+
+
+def test_a_teacher_with_another_tokenizer() -> None:
+    """It reads its own tokens of the rows; what it says of them stands beside the student's."""
+    other = golden("electra_classify").model
+    assert other.config.vocab_size != BERT.config.vocab_size
+    student = ft.distil.from_scratch(BERT, num_hidden_layers=1)
+    theirs = Dataset({"input_ids": ragged([np.arange(length) % 40 + 3 for length in (4, 2, 6, 5, 3)])}, max_length=8)
+    told = ft.distil.remember(other, theirs)
+    rows = dataclasses.replace(TEXTS, columns={**TEXTS.columns, "teacher/logits": told.columns["teacher/logits"]})
+    batch = rows.rows(np.arange(5), 20)
+    step = ft.make_step(student.apply, ft.full(), ft.knowledge_distillation(None), optax.adam(1e-2))
+    frozen, state = step.init(jax.random.key(0), student.params, batch)
+    update = jax.jit(step.update)
+    losses = []
+    for _ in range(30):
+        state, metrics = update(frozen, state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_the_teacher_is_asked_once(capfd: pytest.CaptureFixture[str]) -> None:

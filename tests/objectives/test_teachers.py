@@ -89,6 +89,23 @@ def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     np.testing.assert_allclose(found, hinton(logits(STUDENT), expected, temperature=3.0), rtol=1e-4)
 
 
+def test_terms_of_one_teacher_share_its_pass() -> None:
+    """Compiled work: three terms cost little more than one, whichever they are."""
+    large = ft.small_mlp(5, num_labels=3, hidden=(200, 200))
+    soft, other, held = ft.knowledge_distillation(large), ft.correlation_distillation(large), ft.feature_distance(large)
+
+    def flops(student: ft.Model, **terms: ft.Objective) -> float:
+        step = ft.make_step(student.apply, ft.full(), ft.combine(**terms), optax.sgd(0.1))
+        frozen, state = step.init(jax.random.key(0), student.params, BATCH)
+        figures: Any = jax.jit(step.update).lower(frozen, state, BATCH).compile().cost_analysis()
+        return float(figures["flops"])
+
+    assert flops(STUDENT, soft=soft, other=other) < 1.1 * flops(STUDENT, soft=soft)
+    assert flops(large, soft=soft, held=held) < 1.1 * flops(large, soft=soft)
+    again = ft.knowledge_distillation(ft.ensemble([large, large]))
+    assert flops(STUDENT, soft=soft, again=again) < 1.1 * flops(STUDENT, soft=soft)
+
+
 def test_one_member_is_picked_at_each_step() -> None:
     picked = ft.ensemble([TEACHER, OTHER], pick=True)
     still = ft.make_step(STUDENT.apply, ft.full(), ft.knowledge_distillation(picked), optax.sgd(0.0))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxft.study.prefix_store import Layout, keep
+from jaxft.files import Layout
+from jaxft.study.prefix_store import keep
 
 ROWS, WIDTH = 8, 5
 

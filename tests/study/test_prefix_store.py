@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import jaxft as ft
+from jaxft.files import Layout
 from jaxft.study import prefix_store
 from tests.study.prefix_cases import BATCH, mlp, mlp_params, mlp_rows, prefix_of
 from tests.study.prefix_writer import ROWS, arrays
@@ -121,7 +122,7 @@ def test_activations_are_named_by_what_they_depend_on(cache: Path):
 
 
 def test_narrow_floats_come_back_from_a_file(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    layout = prefix_store.Layout((4, 2), jnp.dtype(jnp.bfloat16))
+    layout = Layout((4, 2), jnp.dtype(jnp.bfloat16))
     values = np.arange(8, dtype=np.float32).astype(jnp.bfloat16).reshape(4, 2)
     prefix_store.keep("narrow", [layout], lambda: [(0, [values])], 0)
     forget(monkeypatch)
