@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Layout(NamedTuple):
     """Shape and type of an array.
 
     Example:
+        >>> import numpy as np
         >>> Layout((2, 3), np.dtype("float32")).bytes
         24
     """

@@ -32,8 +32,8 @@ def attention_map(states: Array, *, power: float | Array = 2.0, mask: Array | No
         InputError: there are no positions, or the mask does not fit.
 
     Example:
-        >>> attention_map(jnp.array([[[1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]])).round(4).tolist()
-        [[0.7070999741554260, 0.0, 0.7070999741554260]]
+        >>> attention_map(jnp.array([[[1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]])).round(3)
+        Array([[0.707, 0.   , 0.707]], dtype=float32)
 
     References:
         Zagoruyko and Komodakis, "Paying More Attention to Attention", 2017.

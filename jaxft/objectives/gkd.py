@@ -46,8 +46,8 @@ def generalised_jsd(
 
     Example:
         >>> z = jnp.array([[2.0, 0.0]])
-        >>> [round(float(generalised_jsd(jnp.zeros((1, 2)), z, beta=beta)), 5) for beta in (0.0, 0.5, 1.0)]
-        [0.32781, 0.08952, 0.43378]
+        >>> [round(float(generalised_jsd(jnp.zeros((1, 2)), z, beta=beta)), 3) for beta in (0.0, 0.5, 1.0)]
+        [0.328, 0.09, 0.434]
 
     References:
         Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", 2023.

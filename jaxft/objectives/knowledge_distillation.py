@@ -35,8 +35,8 @@ def hinton(student: Array, teacher: Array, *, temperature: float | Array = 4.0, 
     Example:
         >>> import jax.numpy as jnp
         >>> z = jnp.array([[2.0, 0.0]])
-        >>> round(float(hinton(jnp.zeros((1, 2)), z, temperature=2.0)), 5), float(hinton(z, z))
-        (0.44376, 0.0)
+        >>> round(float(hinton(jnp.zeros((1, 2)), z, temperature=2.0)), 3), float(hinton(z, z))
+        (0.444, 0.0)
 
     References:
         Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.

@@ -46,7 +46,7 @@ def minilm(teacher: Teacher, view: str | None = None, *, layer: int = -1, teache
         ours = context.forward(view)
         a_s, a_t = attention_of(ours, layer, "student"), attention_of(theirs, teacher_layer, "teacher")
         v_s, v_t = projections_of(ours, layer, "student")[2], projections_of(theirs, teacher_layer, "teacher")[2]
-        text = text_of(part_of(context.batch, view), a_s.shape[-1])
+        text = text_of(part_of(context.batch, view), ours)
         attention, relation = attention_kl(a_s, a_t, mask=text), relation_kl(v_s, v_t, mask=text)
         return attention + relation, (memory, {"attention": attention, "values": relation})
 
@@ -89,9 +89,10 @@ def minilm2(
     def apply(frozen: Any, weights: Any, memory: Memory, context: Context) -> tuple[Array, tuple[Memory, Metrics]]:
         del weights
         theirs = projections_of(teacher_outputs(teacher, frozen, context, view, "attentions"), teacher_layer, "teacher")
-        ours = projections_of(context.forward(view), layer, "student")
+        outputs = context.forward(view)
+        ours = projections_of(outputs, layer, "student")
         number = theirs[0].shape[1] if heads is None else heads
-        text = text_of(part_of(context.batch, view), ours[0].shape[2])
+        text = text_of(part_of(context.batch, view), outputs)
         found = {
             name: relation_kl(in_heads(x_s, number), in_heads(x_t, number), mask=text)
             for name, x_s, x_t in zip(("queries", "keys", "values"), ours, theirs, strict=True)

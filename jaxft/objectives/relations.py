@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from jaxft.errors import InputError
 from jaxft.objectives.layer_maps import attention_index
-from jaxft.objectives.rows import mean_of_rows
+from jaxft.objectives.rows import hidden_state, mean_of_rows, what_counts
+from jaxft.objectives.task import over
 from jaxft.types import Array, Batch, Outputs
 
 
@@ -101,7 +102,7 @@ def attention_kl(student: Array, teacher: Array, *, mask: Array | None = None) -
         >>> round(float(attention_kl(b, a)), 5)
         0.07192
     """
-    _check_heads(student, teacher)
+    _check_heads(student, teacher, mask)
     teacher = jax.lax.stop_gradient(teacher)
     log_p, log_q = (jnp.log(jnp.maximum(a.astype(jnp.float32), 1e-30)) for a in (teacher, student))
     return _mean_kl(log_p, log_q, mask)
@@ -125,7 +126,7 @@ def score_mse(student: Array, teacher: Array, *, mask: Array | None = None) -> A
         >>> float(score_mse(jnp.zeros((1, 2, 3, 3)), jnp.full((1, 2, 3, 3), 2.0)))
         4.0
     """
-    _check_heads(student, teacher)
+    _check_heads(student, teacher, mask)
     seen = jnp.ones((student.shape[0], student.shape[-1]), bool) if mask is None else mask
     both = (seen[:, None, :, None] & seen[:, None, None, :]).astype(jnp.float32)
     square = (student.astype(jnp.float32) - jax.lax.stop_gradient(teacher).astype(jnp.float32)) ** 2
@@ -157,22 +158,23 @@ def projections_of(outputs: Outputs, layer: int, whose: str) -> tuple[Array, Arr
     return query, key, value
 
 
-def text_of(part: Batch, length: int) -> Array | None:
-    """Which of the tokens of a view count, ``[batch, length]``; None for all."""
-    text = part.get("decoder_attention_mask" if "decoder_input_ids" in part else "attention_mask")
-    rows = part.get("mask")
-    if text is None or text.shape[1] != length:
-        return None if rows is None else jnp.broadcast_to(jnp.asarray(rows, bool)[:, None], (len(rows), length))
-    seen = jnp.asarray(text, bool)
-    return seen if rows is None else seen & jnp.asarray(rows, bool)[:, None]
+def text_of(part: Batch, outputs: Outputs) -> Array:
+    """Which of the tokens of a view count, ``[batch, length]``."""
+    states = hidden_state(outputs, -1)
+    return over(what_counts(part, states), states.shape[:2])
 
 
-def _check_heads(student: Array, teacher: Array) -> None:
+def _check_heads(student: Array, teacher: Array, mask: Array | None) -> None:
     if student.ndim != 4 or student.shape != teacher.shape:
         raise InputError(
             "attention is compared head by head, [batch, heads, queries, keys], but that of the student is "
             f"{list(student.shape)} and that of the teacher {list(teacher.shape)}; minilm2 compares relations in heads "
             "of its own, whatever the number of the models'"
+        )
+    if mask is not None and mask.shape != (student.shape[0], student.shape[-1]):
+        raise InputError(
+            f"attention is over {student.shape[-1]} places, but the tokens are {list(mask.shape)}: a learned prompt "
+            "takes the others; minilm2 compares the tokens alone"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxft.errors import InputError
 from jaxft.objectives.ensembles import Ensemble, check_alike, mean_logits
-from jaxft.objectives.rows import hidden_state
+from jaxft.objectives.rows import hidden_state, what_counts
 from jaxft.objectives.task import over, part_of
 from jaxft.types import PREFIX, TEACHER, Array, Batch, Context, Frozen, Key, Model, Outputs, Params, is_input
 from jaxft.weights import lift
@@ -151,14 +151,9 @@ def check_classes(student: Array, teacher: Array) -> None:
 
 def rows_compared(part: Batch, logits: Array) -> Array:
     """Which predictions ``[…, classes]`` of a view count: real rows, and of tokens those that are text and labelled."""
-    shape = logits.shape[:-1]
-    counts = over(jnp.asarray(part.get("mask", jnp.ones(shape[:1], bool)), bool), shape)
-    if len(shape) == 2:
-        text = part.get("decoder_attention_mask" if "decoder_input_ids" in part else "attention_mask")
-        labels = part.get("labels")
-        counts = counts if text is None or text.shape != shape else counts & jnp.asarray(text, bool)
-        counts = counts if labels is None or labels.shape != shape else counts & (labels != -100)
-    return counts
+    shape, labels = logits.shape[:-1], part.get("labels")
+    counts = over(what_counts(part, logits), shape)
+    return counts if len(shape) == 1 or labels is None or labels.shape != shape else counts & (labels != -100)
 
 
 def positive(value: Any, name: str) -> None:

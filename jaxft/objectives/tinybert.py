@@ -67,7 +67,7 @@ def tinybert(teacher: Teacher, view: str | None = None, *, layers: LayerMap) -> 
                     projections_of(ours, layer, "student"),
                     projections_of(theirs, other, "teacher"),
                 )
-                text = text_of(part, q_s.shape[2])
+                text = text_of(part, ours)
                 attention += score_mse(scores(q_s, k_s), scores(q_t, k_t), mask=text)
         return hidden + attention, (memory, {"hidden": hidden, "attention": attention})
 

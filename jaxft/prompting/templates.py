@@ -53,7 +53,7 @@ def as_template(template: Template | str) -> Template:
 
     Example:
         >>> as_template("{text} It was {label}").separator
-        '\\n\\n'
+        '\n\n'
     """
     found = Template(template) if isinstance(template, str) else template
     try:

@@ -218,12 +218,19 @@ def test_even_maps() -> None:
         evenly(4, 6)
 
 
+def with_prompt() -> ft.Model:
+    adaptation = ft.prompt(length=2)
+    frozen, delta = adaptation.init(jax.random.key(0), BERT.params)
+    return BERT._replace(params=adaptation.bind(frozen, delta))
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "map": (lambda: ft.hints(BERT, layers={}), "such as {1: 2, 2: 4}"),
     "map of names": (lambda: ft.tinybert(BERT, layers={"a": 1}), "from layers of the student"),
     "student layer": (lambda: value(ft.hints(BERT, layers={7: 1}), SHALLOW), "student gives 2 hidden states"),
     "teacher layer": (lambda: value(ft.hidden_cosine(BERT, layers={1: 9}), SHALLOW), "no layer 9"),
     "attention layer": (lambda: value(ft.minilm(BERT, layer=0), SHALLOW), "no attention of layer 0"),
+    "prompt": (lambda: value(ft.minilm(with_prompt()), with_prompt()), r"over 7 places, but the tokens are \[3, 5\]"),
     "heads": (lambda: value(ft.minilm(BERT), smaller(num_heads=1)), "head by head"),
     "relation heads": (lambda: value(ft.minilm2(BERT, heads=7), SHALLOW), "into 7 relation heads"),
     "number of heads": (lambda: ft.minilm2(BERT, heads=0), "from 1 up, but are 0"),

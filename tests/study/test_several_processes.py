@@ -76,7 +76,7 @@ def test_processes_killed_at_random_leave_exactly_the_rows_of_an_unkilled_study(
     rows = rows_of(tmp_path / "shared")
     assert len(rows) == runs
     assert rows == rows_of(tmp_path / "alone")
-    assert sorted(path.name for path in (tmp_path / "shared/rows").iterdir()) == sorted(
+    assert sorted(path.name for path in (tmp_path / "shared/rows").glob("[!.]*")) == sorted(
         f"{r['key']}.json" for r in rows
     )
     assert not list((tmp_path / "shared/claims").iterdir())
