@@ -104,15 +104,6 @@ def setting(source: str, target: str, *, supervised: bool = False) -> shift.Sett
     )
 
 
-def figures(history: shift.History, source: str, target: str, criterion: str) -> dict[str, float]:
-    held_out, labels = features(source)["held out"]["labels"], features(target)["test"]["labels"]
-    sources = [ft.shift.Labelled(f, z, held_out) for z, f in zip(*history.outputs["held out"], strict=True)]
-    targets = [ft.shift.Unlabelled(f, z) for z, f in zip(*history.outputs["unlabelled"], strict=True)]
-    accuracy = [ft.shift.oracle_accuracy(logits, labels) for logits in history.outputs["test"][0]]
-    place = ft.shift.select(sources, targets, criterion=criterion)
-    return {"last": accuracy[-1], "selected": accuracy[place], "oracle": max(accuracy)}
-
-
 def runs(config: Config, name: str) -> list[dict[str, Any]]:
     """All pairs of one method, by one program."""
     supervised, rows, program = name == SUPERVISED, [], None
@@ -120,9 +111,10 @@ def runs(config: Config, name: str) -> list[dict[str, Any]]:
     for source, target in permutations(DOMAINS, 2):
         here = setting(source, target, supervised=supervised)
         program = shift.Program(method, here) if program is None else program.on(here)
+        held_out, labels = features(source)["held out"]["labels"], features(target)["test"]["labels"]
         for seed, history in zip(config.seeds, program.histories([(seed, 1.0) for seed in config.seeds]), strict=True):
             facts = {"source": source, "target": target, "method": name, "seed": seed}
-            rows.append(facts | figures(history, source, target, config.criterion))
+            rows.append(facts | shift.chosen(history, held_out, labels, config.criterion))
     return rows
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ class Method(NamedTuple):
         weights: candidates for its weight, among which a run without target labels chooses.
         adaptation: what learns.
         begin: None for a new net, or the steps that the source alone trains it for first.
+        before: what learns in these steps; merged when they are done.
         norm: whether the net has batch norm.
         statistics: whose, as `ft.make_step` says.
         optimizer: of the adaptation; that of the setting if None.
@@ -36,6 +38,7 @@ class Method(NamedTuple):
     weights: tuple[float, ...] = (1.0,)
     adaptation: ft.Adaptation = ft.full()
     begin: int | None = None
+    before: ft.Adaptation = ft.full()
     norm: bool = False
     statistics: str | None = None
     optimizer: optax.GradientTransformation | None = None
@@ -108,6 +111,22 @@ class Program:
             return list(pool.map(lambda run: self.history(*run), runs))
 
 
+def chosen(history: History, held_out: Any, labels: Any, criterion: str) -> dict[str, float]:
+    """Accuracy on the part "test" after the last step, at the moment a criterion chooses, and at the best.
+
+    Args:
+        history: with the parts "held out", "unlabelled" and "test".
+        held_out: labels of the rows "held out", of the source.
+        labels: of the test rows; the criterion does not see them.
+        criterion: of `ft.shift.select`.
+    """
+    sources = [ft.shift.Labelled(f, z, held_out) for z, f in zip(*history.outputs["held out"], strict=True)]
+    targets = [ft.shift.Unlabelled(f, z) for z, f in zip(*history.outputs["unlabelled"], strict=True)]
+    accuracy = [ft.shift.oracle_accuracy(logits, labels) for logits in history.outputs["test"][0]]
+    place = ft.shift.select(sources, targets, criterion=criterion)
+    return {"last": accuracy[-1], "selected": accuracy[place], "oracle": max(accuracy)}
+
+
 def _columns(setting: Setting) -> Any:
     """The rows of a run, which the compiled program takes as arguments."""
     always = {} if setting.known is None else {"known": setting.known}
@@ -119,7 +138,7 @@ def _run(method: Method, setting: Setting, seed: Any, weight: Any, drawn: Any, a
     model = setting.model(seed, method.norm)
     params = model.params
     if method.begin is not None:
-        plain = Method(lambda *_: ft.cross_entropy("source"), norm=method.norm)
+        plain = Method(lambda *_: ft.cross_entropy("source"), adaptation=method.before, norm=method.norm)
         params, _ = _train(plain, setting, model, params, first_key, drawn, always, {}, method.begin, weight)
     _, outputs = _train(method, setting, model, params, second_key, drawn, always, measured, setting.steps, weight)
     return outputs
@@ -152,19 +171,20 @@ def _train(
     step = ft.make_step(model.apply, method.adaptation, objective, optimizer, statistics=method.statistics)
     frozen, state = step.init(init_key, params, batch(0))
 
-    def bound(state: ft.TrainState) -> Any:
-        params = method.adaptation.bind(frozen.model, state.delta)
+    def params_of(state: ft.TrainState, bind: Callable[..., Any]) -> Any:
+        params = bind(frozen.model, state.delta)
         stats = ft.statistics_of(state.stats)
         return params if stats is None else ft.join(stats, params)
 
     def stretch(state: ft.TrainState, first: Any) -> Any:
         state, _ = jax.lax.scan(lambda state, index: step.update(frozen, state, batch(index)), state, first + places)
-        found = {name: model.apply(bound(state), part) for name, part in measured.items()}
+        params = params_of(state, method.adaptation.bind)
+        found = {name: model.apply(params, part) for name, part in measured.items()}
         return state, {name: (outputs.logits, outputs.features) for name, outputs in found.items()}
 
     places = jnp.arange(every)
     state, outputs = jax.lax.scan(stretch, state, jnp.arange(steps // every) * every)
-    return bound(state), outputs
+    return params_of(state, partial(ft.merge, method.adaptation)), outputs
 
 
 def _order(key: Any, columns: Views, count: int) -> Any:

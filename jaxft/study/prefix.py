@@ -38,7 +38,7 @@ class Prefix(NamedTuple):
         apply: ``(params, batch, *, train=False, key=None) -> Outputs``, as the model's own. Where the batch has
             ``"prefix"``, a tuple of arrays ``[batch, …]``, only the rest is computed.
         columns: ``columns(dataset_columns, batch_size) -> tuple`` of arrays ``[rows, …]``, the
-            activations of every row.
+            activations of every row; refused where batches of this size are computed by another program.
         saved: share of the multiply-adds of the forward pass that the prefix holds, 0 to 1.
         bytes_per_row: size of the activations of a row.
     """
@@ -113,9 +113,17 @@ def find_prefix(
         return None
     with jax.ensure_compile_time_eval():
         values = [leaf if take else shape_of(leaf) for leaf, take in zip(leaves, same, strict=True)]
-        activations = Activations(
-            lambda inputs: forward.trace(structure, values, inputs, forward.key)[0], values, plan.cut.kept
-        )
+
+        def program_of(inputs: Sequence[Any]) -> Program:
+            program, _ = forward.trace(structure, values, inputs, forward.key)
+            if program.signature() != plan.signature:
+                raise PrefixRefused(
+                    f"the forward pass of {inputs[0].shape[0]} rows is another program than that of "
+                    f"{batch[forward.names[0]].shape[0]}: take batches of as many"
+                )
+            return program
+
+        activations = Activations(program_of, values, plan.cut.kept)
         if all(map(is_concrete, inputs)):
             try:
                 check_rows(activations, [np.asarray(value) for value in inputs], inputs[0].shape[0])

@@ -117,3 +117,18 @@ def test_the_convolutions_of_an_efficientnet_are_kept():
     assert len(leaves) == len(known)
     assert prefix is not None
     assert 0.3 < prefix.saved < 0.99
+
+
+def by_size(params: Any, batch: Any, *, train: bool = False, key: Any = None) -> ft.Outputs:
+    """Many rows are computed in another way."""
+    h = batch["x"] @ params["layer_0"]["kernel"] + params["layer_0"]["bias"]
+    h = jnp.tanh(jnp.tanh(h) if len(h) <= 2 * BATCH else jnp.sinh(h) / jnp.cosh(h)) @ params["layer_1"]["kernel"]
+    return ft.Outputs(logits=h @ params["head"]["kernel"], features=h)
+
+
+def test_batches_that_are_another_program_are_refused():
+    prefix = prefix_of(by_size, mlp_params(), ft.tune("head/**"), mlp_rows())
+    assert prefix is not None
+    prefix.columns(mlp_rows(), BATCH)
+    with pytest.raises(PrefixRefused, match=f"of {3 * BATCH} rows is another program than that of {BATCH}"):
+        prefix.columns(mlp_rows(), 3 * BATCH)
