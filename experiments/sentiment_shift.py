@@ -4,7 +4,8 @@ Sentiment of four domains (film reviews, product reviews, newspaper editorials, 
 MiniLM's mean state of each sentence, computed once, and a net of one hidden layer on it, trained on 2,000 labelled rows
 of the source and 2,000 unlabelled ones of the target for 400 steps of 64 + 64 with Adam, rate 1e-3. The moment of a run
 is chosen by a criterion that reads held-out rows of the source and 500 unlabelled rows of the target. Accuracy is on
-600 test rows of the target.
+600 test rows of the target. Three weightings of the source's rows and three transforms in closed form come before a
+net that the source alone trains; transforms read the features of all rows, without their labels.
 
     python experiments/sentiment_shift.py                    thirteen methods, twelve pairs, five seeds
     python experiments/sentiment_shift.py --seeds 0          one seed
@@ -145,7 +146,9 @@ def page(config: Config, rows: list[dict[str, Any]]) -> str:
 `{report.command(__file__, config)}`
 
 M film reviews, A product reviews, N editorials, T tweets; the mean of {len(config.seeds)} seeds, and over all pairs
-with half of Student's 95 % interval over the seeds.
+with half of Student's 95 % interval over the seeds. Density ratio, KLIEP and KMM weigh the source's rows; the CORAL
+transform, subspace alignment and transfer components move the features of all rows, those of the test rows too, before
+the source alone trains the net.
 
 ## At the moment chosen by {config.criterion}
 
