@@ -70,7 +70,6 @@ class Experiment:
         self.test = self.test.take(np.random.default_rng(0).permutation(len(self.test)).tolist()[: config.test])
         self.truth = np.asarray(found.labels.ids(self.test))
         self.ids = np.asarray(found.labels.ids(self.train))
-        self._vocabulary = found.labels
 
     def _short(self, table: ft.data.Table) -> ft.data.Table:
         lengths = [len(ids) for ids in self.model.tokenizer(list(table["text"]))["input_ids"]]
@@ -107,20 +106,27 @@ class Experiment:
     def tuned(self, way: str, size: int, seed: int) -> dict[str, Any]:
         """Accuracy after training on the labelled rows, and what the model then says of the unlabelled ones."""
         adaptation, rate = TUNED[way]
+        steps = self.steps(size)
+        params = fit(self.model, adaptation, ft.cross_entropy(), rate, self.batches(size, seed), steps, seed)
+        model = self.model._replace(params=params)
+        said = self._said(model, self._unlabelled(seed)).tolist() if way == "LoRA" else None
+        return {"accuracy": self.right(model), "said": said}
+
+    def batches(self, size: int, seed: int, order: int | None = None) -> ft.data.Batches:
+        """Prompts of the labelled rows that a seed draws, and the words to learn, in the order of another."""
         rows = self.labelled(size, seed)
         text = [TEMPLATE.format(text=self.train["text"][row], label="").rstrip() for row in rows]
         table = ft.data.Table.of({"prompt": text, "completion": [f" {self.names[self.ids[row]]}" for row in rows]})
         data = ft.data.prompts(self.model.tokenizer, table, max_length=LENGTHS[-1])
-        batches = ft.data.batches(data, batch_size=BATCH, seed=seed, lengths=LENGTHS)
-        params = _fit(self.model, adaptation, ft.cross_entropy(), rate, batches, self.steps(size), seed)
-        said = self._said(params, self._unlabelled(seed)).tolist() if way == "LoRA" else None
-        return {"accuracy": self._right(self._said(params, list(self.test["text"]))), "said": said}
+        return ft.data.batches(data, batch_size=BATCH, seed=seed if order is None else order, lengths=LENGTHS)
 
-    def _said(self, params: Any, texts: list[str]) -> np.ndarray:
+    def right(self, model: ft.Model) -> float:
+        """Accuracy of a model that writes the word."""
+        return self._right(self._said(model, list(self.test["text"])))
+
+    def _said(self, model: ft.Model, texts: list[str]) -> np.ndarray:
         rows = [{"text": text} for text in texts]
-        return ft.prompting.classify(
-            self.model, rows, self.names, template=TEMPLATE, params=params, batch_size=16
-        ).probabilities
+        return ft.prompting.classify(model, rows, self.names, template=TEMPLATE, batch_size=16).probabilities
 
     def _unlabelled(self, seed: int) -> list[str]:
         return [self.train["text"][row] for row in self.order(seed)[-UNLABELLED:]]
@@ -145,7 +151,7 @@ class Experiment:
         size = min(STUDENT_BATCH, len(texts))
         batches = ft.data.batches(data, batch_size=size, seed=seed, lengths=LENGTHS)
         objective = ft.combine(soft=ft.knowledge_distillation(None))
-        params = _fit(self.small, ft.full(), objective, 1e-4, batches, STUDENT_STEPS, seed)
+        params = fit(self.small, ft.full(), objective, 1e-4, batches, STUDENT_STEPS, seed)
         test = ft.data.tokenise(self.small.tokenizer, self.test, max_length=LENGTHS[-1], labels=self.truth)
         return ft.evaluate(self.small.apply, params, ft.data.eval_batches(test, batch_size=100))["accuracy"]
 
@@ -167,7 +173,7 @@ class Experiment:
         return report.kept(file, cause, partial(self.student, way, size, seed, said))
 
 
-def _fit(
+def fit(
     model: ft.Model,
     adaptation: ft.Adaptation,
     objective: ft.Objective,
@@ -190,21 +196,22 @@ def flops(experiment: Experiment, way: str) -> tuple[float, float]:
     model = experiment.small if way in STUDENTS else experiment.model
     tokens = int(np.mean([len(ids) for ids in model.tokenizer(experiment.test["text"])["input_ids"]]))
     if way in STUDENTS:
-        return _step_gflop(model, ft.full(), (STUDENT_BATCH, 32)), _row_gflop(model, model.params, tokens)
+        return _step_gflop(model, ft.full(), (STUDENT_BATCH, 32)), row_gflop(model, model.params, tokens)
     asked = tokens + len(model.tokenizer(TEMPLATE.format(text="", label=""))["input_ids"])
     if way in PROMPTED:
         shots = 0 if way == "zero-shot" else SHOTS
-        return 0.0, _row_gflop(model, model.params, asked + shots * (asked + 2))
+        return 0.0, row_gflop(model, model.params, asked + shots * (asked + 2))
     adaptation, _ = TUNED[way]
     frozen, delta = adaptation.init(jax.random.key(0), model.params)
-    return _step_gflop(model, adaptation, (BATCH, 32)), _row_gflop(model, adaptation.bind(frozen, delta), asked)
+    return _step_gflop(model, adaptation, (BATCH, 32)), row_gflop(model, adaptation.bind(frozen, delta), asked)
 
 
 def _inputs(shape: tuple[int, int]) -> dict[str, Any]:
     return {name: np.ones(shape, np.int32) for name in ("input_ids", "attention_mask")}
 
 
-def _row_gflop(model: ft.Model, params: Any, tokens: int) -> float:
+def row_gflop(model: ft.Model, params: Any, tokens: int) -> float:
+    """Of a forward pass over a row of so many tokens."""
     program = jax.jit(lambda params, batch: model.apply(params, batch).logits)
     figures: Any = program.lower(params, _inputs((1, tokens))).compile().cost_analysis()
     return float(figures["flops"]) / 1e9
