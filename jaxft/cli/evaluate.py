@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from jaxft.cli.inputs import say_cut
 from jaxft.cli.record import check_pairs, read_record
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate(
     enable_compile_cache()
     trained = load_run(run, model)
     dataset = task.dataset(trained.model, record.configuration, table, record.labels)
+    say_cut(dataset, record.configuration, table.source)
     figures = task.evaluate(trained.learned, table, dataset)
     if json:
         print(js.dumps({"rows": len(table), "step": trained.step, "checkpoint": trained.chosen, **figures}))

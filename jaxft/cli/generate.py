@@ -47,7 +47,7 @@ def generate(
         top_k: Draw among so many of the likeliest tokens.
         top_p: Draw among the fewest tokens that have this probability.
         seed: Of the draws.
-        stop: Texts are cut before the first of these.
+        stop: Texts are cut before the first of these, once they are written; they take no less time.
         out: .csv or .jsonl file to write, with prompt and text.
     """
     if out is not None:
@@ -63,6 +63,8 @@ def generate(
     starts = _starts(prompt, data, chat)
     writer = _writer(model, run)
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if data is not None:
+        _check_lengths(writer, starts, chat, max_new_tokens, data)
     texts = [_cut(text, stop) for text in _texts(writer, starts, chat, sampling, seed)]
     if out is None:
         print("\n\n".join(texts))
@@ -135,6 +137,22 @@ def _load(source: str) -> Model:
     if task is None:
         raise InputError(f"{source} is a {family.model_type} model, which writes no text: choose a decoder or a T5")
     return load_model(source, task=task)
+
+
+def _check_lengths(writer: _Writer, starts: Sequence[Any], chat: bool, new: int, source: str) -> None:
+    """Refuses a prompt that is too long before any is continued."""
+    from jaxft.generation import chat_prompts, encode_prompts
+    from jaxft.generation.generate import check_room
+    from jaxft.models.slots import taken
+
+    prompts = chat_prompts(writer.model, starts) if chat else starts
+    slots = taken(writer.params)
+    for row, prompt in enumerate(prompts):
+        found = encode_prompts(writer.model, [prompt], special=not chat)
+        try:
+            check_room(writer.model.config, slots, int(found["attention_mask"].sum()), new)
+        except InputError as error:
+            raise InputError(f"row {row + 1} of {source}: {error}") from error
 
 
 def _texts(writer: _Writer, starts: Sequence[Any], chat: bool, sampling: dict[str, Any], seed: int) -> list[str]:

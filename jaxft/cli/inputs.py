@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from jaxft.data import Batches, Dataset, EvalBatches, Table
     from jaxft.types import Batch, Model
+
+logger = logging.getLogger("jaxft")
 
 _SHORTEST = 64
 
@@ -47,6 +50,26 @@ def tokens(model: Model, configuration: Mapping[str, Any], table: Table, labels:
         f"{table.source} has pairs of texts, but the model {configuration['model']} cannot tell a first text from "
         f"a second: {why}; join each pair in the column 'text'"
     )
+
+
+def say_cut(dataset: Dataset, configuration: Mapping[str, Any], data: str) -> Dataset:
+    """Warns of texts that were cut, and returns the dataset.
+
+    Args:
+        dataset: which counts them.
+        configuration: of the run, whose ``max_length`` cut them.
+        data: where they are from.
+    """
+    if dataset.truncated:
+        verb = "text is" if dataset.truncated == 1 else "texts are"
+        logger.warning(
+            "%d %s longer than the %s tokens of the run and cut in %s",
+            dataset.truncated,
+            verb,
+            configuration["max_length"],
+            data,
+        )
+    return dataset
 
 
 def buckets(max_length: int) -> tuple[int, ...]:

@@ -21,7 +21,10 @@ def check_run_directory(out: Path, *, resume: bool) -> None:
         if not (out / NAME).is_file():
             raise InputError(f"{out} holds files that are no run, and nothing is overwritten: choose a new directory")
         if not resume:
-            raise InputError(f"{out} already holds a run: continue it with --resume, or choose a new directory")
+            raise InputError(
+                f"{out} already holds a run: continue it with --resume, choose a new "
+                "directory, or remove this one to begin anew"
+            )
 
 
 def check_new_directory(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from jaxft.data.tokens import label_array
 from jaxft.errors import InputError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+logger = logging.getLogger("jaxft")
+
 _LOSSLESS = ("1", "L", "P", "RGB")
 _WITH_ALPHA = ("LA", "PA", "La", "RGBA", "RGBa")
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError)  # what decoders raise at damaged files
@@ -24,7 +27,7 @@ def class_folders(directory: str | Path) -> Table:
     """Lists a directory that has a folder of images for each class.
 
     Args:
-        directory: its folders' names are the labels; hidden folders and other files are passed over.
+        directory: its folders' names are the labels; hidden folders are passed over, and other files with a warning.
 
     Returns:
         A table with the columns ``image``, the path of each file, and ``label``, in alphabetical order.
@@ -38,13 +41,21 @@ def class_folders(directory: str | Path) -> Table:
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if len(folders) < 2:
         raise InputError(f"{path} has {len(folders)} folders; expected one for each of at least two classes")
-    images, labels = [], []
+    images, labels, others = [], [], []
     for folder in folders:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
             raise InputError(f"{folder} holds no image; expected files ending in {', '.join(SUFFIXES)}")
         images += [str(file) for file in files]
         labels += [folder.name] * len(files)
+        others += [file for file in folder.iterdir() if file not in files and not file.name.startswith(".")]
+    if others:
+        logger.warning(
+            "the folders of %s hold %d entries that are no images and passed over, such as %s",
+            path,
+            len(others),
+            min(others),
+        )
     return Table.of({"image": images, "label": labels}, str(path))
 
 

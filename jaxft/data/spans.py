@@ -260,7 +260,11 @@ def _check_answer(table: Table, row: int, text: Any, place: Any) -> None:
     if stands != text:
         asked = f" to {table['question'][row]!r}" if "question" in table else ""
         near = context.find(text)
-        hint = f"; it stands at {near}" if near >= 0 else ""
+        hint = (
+            f"; it stands at {near}"
+            if near >= 0
+            else "; it stands nowhere in it: give the words as the context has them, or an empty list of answers"
+        )
         raise InputError(
             f"the answer {text!r}{asked} does not stand at character {place} of the context in {where}; "
             f"there stands {stands!r}{hint}"

@@ -61,7 +61,7 @@ def generate(
 
     Raises:
         InputError: a model that generates nothing, an option out of range, a prompt that is empty or leaves the model
-            too few positions.
+            too few positions, or logits that are NaN.
 
     Example:
         >>> import jaxft as ft
@@ -82,7 +82,7 @@ def generate(
     _check_ids(ids, mask, model.config.vocab_size)
     _check_options(max_new_tokens, temperature, top_k, top_p, key)
     params = model.params if params is None else params
-    _check_room(model.config, taken(params), int(mask.sum(axis=1).max()), max_new_tokens)
+    check_room(model.config, taken(params), int(mask.sum(axis=1).max()), max_new_tokens)
     stops = default_stop_tokens(model) if stop_tokens is None else tuple(int(token) for token in stop_tokens)
     structure = Structure(
         apply=model.apply,
@@ -104,6 +104,11 @@ def generate(
         key=jax.random.key(0) if key is None else key,
     )
     state = program(structure)(params, inputs)
+    if unsound := np.flatnonzero(~np.asarray(state.sound)).tolist():
+        raise InputError(
+            f"the model's logits are NaN in row {unsound[0] + 1} of the batch: its params hold NaN, or its activations "
+            f"overflow in {jnp.dtype(model.config.dtype).name}; load sound weights, or with dtype=jnp.float32"
+        )
     return Generated(np.asarray(state.tokens), np.asarray(state.lengths), np.asarray(state.done))
 
 
@@ -172,8 +177,18 @@ def _check_options(new: int, temperature: float, top_k: int | None, top_p: float
         raise InputError(f"key must be a key of jax.random, such as jax.random.key(0); got {key!r}")
 
 
-def _check_room(config: Any, slots: Taken, length: int, new: int) -> None:
-    """Refuses a longer text than the model has positions for beside prompts and prefixes; padding takes none."""
+def check_room(config: Any, slots: Taken, length: int, new: int) -> None:
+    """Refuses a longer text than the model has positions for beside prompts and prefixes; padding takes none.
+
+    Args:
+        config: of the model.
+        slots: what prompts and prefixes take.
+        length: tokens of the prompt.
+        new: tokens that are asked for.
+
+    Raises:
+        InputError: says how many there are, and how many are asked for.
+    """
     if config.task == "seq2seq":
         most, most_new = (
             config.max_positions - slots.prompt - slots.encoder,

@@ -61,6 +61,7 @@ class State(NamedTuple):
         tokens: ``[batch, new]``.
         done: ``[batch]`` bool: a stop token was written.
         lengths: ``[batch]``: tokens up to it.
+        sound: ``[batch]`` bool: no logit that chose a token was NaN.
     """
 
     step: Array
@@ -69,6 +70,7 @@ class State(NamedTuple):
     tokens: Array
     done: Array
     lengths: Array
+    sound: Array
 
 
 @functools.lru_cache(maxsize=16)
@@ -100,6 +102,7 @@ def _begin(s: Structure, params: Params, inputs: Inputs) -> State:
         tokens=jnp.full((rows, s.new), inputs.padding, jnp.int32),
         done=jnp.zeros(rows, bool),
         lengths=jnp.zeros(rows, jnp.int32),
+        sound=jnp.ones(rows, bool),
     )
     if s.start is None:
         if length == 1 and not prompt:
@@ -149,4 +152,5 @@ def _write(s: Structure, inputs: Inputs, logits: Array, state: State) -> State:
         tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step)),
         done=state.done | (token[:, None] == inputs.stops).any(axis=1),
         lengths=state.lengths + ~state.done,
+        sound=state.sound & (state.done | ~jnp.isnan(logits).any(axis=-1)),
     )

@@ -210,3 +210,12 @@ def test_a_run_made_before_there_were_tasks_is_a_classification(jaxft, finetune_
     assert jaxft(*words, "--resume").code == 0
     assert fingerprints(tmp_path / "run" / "checkpoints") == before
     assert evaluated(jaxft, tmp_path / "run", inputs.eval)["accuracy"] > 0
+
+
+def test_texts_that_are_cut_are_counted(run, jaxft, tmp_path, caplog):
+    table, out = tmp_path / "long.csv", tmp_path / "p.csv"
+    table.write_text("text,label\nthe film,good\n" + "the film " * 40 + ",bad\n")
+    for words in (("predict", "--data", table, "--out", out), ("evaluate", "--eval", table)):
+        caplog.clear()
+        assert jaxft(*words, "--run", run).code == 0
+        assert f"1 text is longer than the 12 tokens of the run and cut in {table}" in caplog.text

@@ -260,6 +260,10 @@ def test_what_cannot_be_generated(run, jaxft, decoder, inputs, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
     check_refusal(jaxft(*words, "--data", empty), "is empty")
+    long = tmp_path / "long.txt"
+    long.write_text("the film\n\n" + "the film " * 30)
+    ended = jaxft(*words, "--data", long, "--max-new-tokens", 4)
+    check_refusal(ended, f"row 2 of {long}: the prompt has 60 tokens and 4 more")
 
 
 def test_a_damaged_gguf(jaxft, finetune_words, documents, tmp_path):

@@ -117,7 +117,7 @@ def test_photographs_are_turned_as_the_camera_said(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(colours(4, 8), -1))
 
 
-def test_folders_are_classes(tmp_path):
+def test_folders_are_classes(tmp_path, caplog):
     for label, shapes in {"cat": [(8, 12), (20, 10)], "dog": [(9, 9)]}.items():
         (tmp_path / label).mkdir()
         for number, shape in enumerate(shapes):
@@ -126,6 +126,8 @@ def test_folders_are_classes(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("x", encoding="utf-8")
     table = class_folders(tmp_path)
     assert table["label"] == ("cat", "cat", "dog")
+    assert "hold 1 entries that are no images" in caplog.text
+    assert "notes.txt" in caplog.text
     dataset = read_images(table, size=8, labels=vocabulary(table).ids(table))
     assert dataset.columns["pixels"].shape == (3, 8, 8, 3)
     assert dataset.columns["labels"].tolist() == [0, 0, 1]

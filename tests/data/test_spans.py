@@ -132,7 +132,7 @@ def test_answers_are_read_as_squad_writes_them(answers):
             (("France",), (10,)),
             "answer 'France' to 'In what .*' does not stand at character 10 .* row 2 .*; there stands 's were'",
         ),
-        ((("Spain",), (104,)), "there stands 'Franc'$"),
+        ((("Spain",), (104,)), "there stands 'Franc'; it stands nowhere in it: give the words as"),
         ((("France",), (10**6,)), "there stands ''; it stands at 104"),
         ((("France",), ()), "each answer needs the character it starts at, but row 2"),
         ((("France",), (-1,)), "counted from 0, but row 2 of the table says -1"),

@@ -201,6 +201,16 @@ def test_wrong_options_and_tokens_are_refused(name):
         ft.generate(model, **({"batch": {"input_ids": np.array([[5, 6]])}, "max_new_tokens": 2} | options))
 
 
+@pytest.mark.parametrize("name", ["gpt2_lm", "t5_gated"])
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "drawn"])
+def test_logits_that_are_nan_write_nothing(name, sampled):
+    model, _, _ = golden(name)
+    spoilt = jax.tree.map(lambda leaf: leaf * jnp.nan, model.params)
+    options = {"temperature": 1.0, "key": jax.random.key(0)} if sampled else {}
+    with pytest.raises(ft.InputError, match="logits are NaN in row 1 of the batch"):
+        ft.generate(model, {"input_ids": np.array([[5, 6]])}, params=spoilt, max_new_tokens=2, **options)
+
+
 def test_texts_need_a_tokenizer(tmp_path: Path):
     shutil.copytree(GOLDEN / "llama_lm", tmp_path / "copy")
     model = ft.load_model(tmp_path / "copy", task="lm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jaxft.cli.inputs import ordered_batches, random_tokens, tokens, training_batches
+from jaxft.cli.inputs import ordered_batches, random_tokens, say_cut, tokens, training_batches
 from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, nothing
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
     from jaxft.train import predict
 
     dataset = tokens(learned.model, learned.configuration, rows, None)
+    say_cut(dataset, learned.configuration, rows.source)
     logits = predict(learned.model.apply, learned.params, ordered_batches(dataset, learned.configuration))
     for row, found in enumerate(probable(logits, learned.labels)):
         yield texts_of(rows, row) | found

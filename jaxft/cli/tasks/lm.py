@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxft.cli.inputs import buckets, random_tokens, training_batches
+from jaxft.cli.inputs import buckets, random_tokens, say_cut, training_batches
 from jaxft.cli.tasks.classify import cross_entropy
 from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, no_check, no_labels
 from jaxft.cli.tasks.tokens import row_losses, token_figures
@@ -84,6 +84,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
     length, size = learned.configuration["max_length"], learned.configuration["batch_size"]
     columns = ("text",) if "text" in rows else ("prompt", "completion")
     dataset = (language_modelling if "text" in rows else prompts)(learned.model.tokenizer, rows, max_length=length)
+    say_cut(dataset, learned.configuration, rows.source)
     batches = eval_batches(dataset, batch_size=size, lengths=buckets(length))
     for row, (nll, tokens) in enumerate(row_losses(learned, batches)):
         texts = {name: rows[name][row] for name in columns}

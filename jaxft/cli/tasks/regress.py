@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jaxft.cli.inputs import ordered_batches, random_tokens, tokens, training_batches
+from jaxft.cli.inputs import ordered_batches, random_tokens, say_cut, tokens, training_batches
 from jaxft.cli.tasks.classify import texts_of
 from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, no_check, nothing
 
@@ -58,6 +58,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
     from jaxft.train import predict
 
     dataset = tokens(learned.model, learned.configuration, rows, None)
+    say_cut(dataset, learned.configuration, rows.source)
     values = predict(learned.model.apply, learned.params, ordered_batches(dataset, learned.configuration))
     for row, value in enumerate(values[:, 0]):
         yield texts_of(rows, row) | {"value": float(value)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jaxft.cli.inputs import ordered_batches, random_tokens, training_batches
+from jaxft.cli.inputs import ordered_batches, random_tokens, say_cut, training_batches
 from jaxft.cli.tasks.classify import cross_entropy
 from jaxft.cli.tasks.task import Configuration, Labels, Learned, Task, no_check, nothing
 from jaxft.errors import InputError
@@ -58,6 +58,7 @@ def _predict(learned: Learned, rows: Table) -> Iterator[dict[str, Any]]:
     from jaxft.train import predict
 
     dataset = tag(learned.model.tokenizer, rows, max_length=learned.configuration["max_length"], labels=None)
+    say_cut(dataset, learned.configuration, rows.source)
     logits = predict(learned.model.apply, learned.params, ordered_batches(dataset, learned.configuration))
     for words, tags in zip(rows["words"], word_tags(dataset, logits, Vocabulary(learned.labels)), strict=True):
         yield {"words": list(words), "tags": tags}
