@@ -295,3 +295,5 @@ def _check_logits(dataset: SpanDataset, logits: np.ndarray | Sequence[np.ndarray
         if len(shape) != 2 or shape[1] != 2 or (lengths is not None and shape[0] < lengths[window]):
             least = "" if lengths is None else f", at least {lengths[window]} tokens"
             raise InputError(f"expected logits [length, 2] of window {window + 1}{least}, got {list(shape)}")
+        if np.isnan(values).any():
+            raise InputError(f"the logits of window {window + 1} are NaN: the model's params hold NaN, or it overflows")

@@ -13,6 +13,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
 
     ``f1`` averages over the classes that occur among labels or predictions; ``f1_positive``, of two classes only, is
     that of class 1. Both are scikit-learn's, 0 where nothing is found. The correlation is 0 when only one class occurs.
+    Where a logit is NaN, every figure is.
 
     Args:
         logits: ``[rows, classes]``.
@@ -47,7 +48,17 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     several = len(np.union1d(labels, predicted)) > 1
     figures["mcc"] = float(matthews_corrcoef(labels, predicted)) if several else 0.0
     figures["loss"] = mean_cross_entropy(logits, labels)
-    return figures
+    return sound(figures, logits)
+
+
+def sound(figures: dict[str, float], logits: np.ndarray) -> dict[str, float]:
+    """The figures, or NaN for each where a logit is: no class is the likeliest then.
+
+    Example:
+        >>> sound({"accuracy": 1.0}, np.array([[0.0, np.nan]]))
+        {'accuracy': nan}
+    """
+    return dict.fromkeys(figures, float("nan")) if np.isnan(logits).any() else figures
 
 
 def check_labels(labels: np.ndarray, classes: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxft.errors import InputError
-from jaxft.metrics.classification import check_labels, mean_cross_entropy
+from jaxft.metrics.classification import check_labels, mean_cross_entropy, sound
 
 _IGNORED = -100
 
@@ -49,7 +49,7 @@ def tagging_metrics(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
 
     An entity is right if its type and both ends are; the counts are summed over all texts before the ratios are taken,
     each 0 where nothing is found. Tokens labelled -100 are left out before entities are read, so word pieces after
-    the first do not break one.
+    the first do not break one. Where a logit of a token that counts is NaN, every figure is.
 
     Args:
         logits: ``[rows, length, tags]``.
@@ -84,7 +84,7 @@ def tagging_metrics(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
         from sklearn.metrics import f1_score
 
         figures["f1"] = float(f1_score(labels[counts], predicted[counts], average="macro", zero_division=0.0))
-    return figures | {"loss": mean_cross_entropy(logits[counts], labels[counts])}
+    return sound(figures | {"loss": mean_cross_entropy(logits[counts], labels[counts])}, logits[counts])
 
 
 def _entity_figures(

@@ -72,7 +72,7 @@ def predict(
         placement: the devices to spread each batch over.
 
     Raises:
-        InputError: there is no batch.
+        InputError: there is no batch, or logits are NaN.
 
     Example:
         >>> from jaxft.types import Outputs
@@ -84,7 +84,18 @@ def predict(
     found = [logits for logits, _ in _predictions(apply, params, batches, placement)]
     if not found:
         raise InputError("there is nothing to predict: no batch was given")
-    return _stack(found)
+    return _checked(_stack(found))
+
+
+def _checked(logits: np.ndarray) -> np.ndarray:
+    """Refuses logits that say nothing."""
+    rows = np.flatnonzero(np.isnan(logits).reshape(len(logits), -1).any(axis=1)).tolist()
+    if rows:
+        raise InputError(
+            f"the model's logits are NaN in {len(rows)} of {len(logits)} rows, the first of them row {rows[0] + 1}: "
+            "its params hold NaN, or its activations overflow in a narrow type"
+        )
+    return logits
 
 
 def _stack(parts: Sequence[np.ndarray], fill: float | None = None) -> np.ndarray:

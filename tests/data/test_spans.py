@@ -169,6 +169,8 @@ def test_logits_of_other_windows_are_refused(minilm_tokenizer):
         span_answers(dataset, np.zeros((1, 40, 2)))
     with pytest.raises(InputError, match="of window 1, at least 40 tokens, got"):
         span_answers(dataset, np.zeros((len(dataset), 39, 2)))
+    with pytest.raises(InputError, match="the logits of window 1 are NaN"):
+        span_answers(dataset, np.full((len(dataset), 40, 2), np.nan))
     with pytest.raises(InputError, match="max_answer_length must be a whole number from 1 up"):
         span_answers(dataset, np.zeros((len(dataset), 40, 2)), max_answer_length=0)
 

@@ -50,3 +50,10 @@ def test_where_a_class_is_missing(predicted, labels, f1, positive):
 def test_a_label_that_is_no_class_is_refused(label):
     with pytest.raises(ft.InputError, match=rf"from 0 to 2, but there are \[{label}\]"):
         classification_metrics(np.eye(3), np.array([0, 1, label]))
+
+
+def test_logits_that_are_nan_give_no_figure():
+    logits = np.array([[2.0, 1.0], [np.nan, 0.0]])
+    figures = classification_metrics(logits, np.array([0, 0]))
+    assert figures.keys() == classification_metrics(np.nan_to_num(logits), np.array([0, 0])).keys()
+    assert all(np.isnan(value) for value in figures.values())

@@ -99,3 +99,10 @@ def test_plain_tags_have_the_f1_of_tokens(names):
 def test_what_does_not_fit_is_refused(labels, names, reason):
     with pytest.raises(ft.InputError, match=reason):
         tagging_metrics(np.zeros((1, 2, 5)), np.array(labels), names)
+
+
+def test_logits_that_are_nan_give_no_figure_where_they_count():
+    logits, names = np.eye(2)[[[0, 1]]], ["O", "B-LOC"]
+    logits[0, 1] = np.nan
+    assert tagging_metrics(logits, np.array([[0, -100]]), names)["accuracy"] == 1.0
+    assert all(np.isnan(value) for value in tagging_metrics(logits, np.array([[0, 1]]), names).values())

@@ -137,3 +137,9 @@ def test_nothing_to_predict_is_refused():
         evaluate(apply, None, [])
     with pytest.raises(ft.InputError, match="has none: predict needs no labels"):
         evaluate(apply, None, [{"x": np.ones((2, 2))}])
+
+
+def test_predictions_that_are_nan_are_refused():
+    batches = [{"x": np.zeros((2, 3), np.float32)}, {"x": np.full((2, 3), np.nan, np.float32)}]
+    with pytest.raises(ft.InputError, match="NaN in 2 of 4 rows, the first of them row 3"):
+        predict(lambda params, batch: batch["x"], None, batches)
