@@ -177,10 +177,20 @@ def _class_task(raw: Mapping[str, Any]) -> str | None:
 
 
 def fits_head(family: Family, raw: Mapping[str, Any], config: ModelConfig) -> bool:
-    """Whether the head in the files answers the same task, reads the same features and gives as many outputs."""
+    """Whether the head in the files answers the same task, reads the same features and gives as many outputs.
+
+    Raises:
+        InputError: it does, but was trained to give a row several labels.
+    """
     if saved_task(raw) != config.task:
         return False
     if config.task not in LABELLED:
         return True
     same = config.task == "tag" or saved_pooling(family, raw) == config.pooling
-    return same and len(saved_labels(raw)) == config.num_labels
+    fits = same and len(saved_labels(raw)) == config.num_labels
+    if fits and raw.get("problem_type") == "multi_label_classification":
+        raise InputError(
+            "the head in the files may give a row several labels (multi_label_classification), which no task does: "
+            "drop problem_type from config.json to read it as one of a single label"
+        )
+    return fits

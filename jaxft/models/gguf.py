@@ -91,7 +91,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         reader = gguf.GGUFReader(path)
         return reader, {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # damage surfaces as whatever the reader stumbled over
-        raise InputError(f"{path} is damaged, truncated or no GGUF file ({error}): fetch it again") from error
+        raise InputError(f"{path} is damaged, truncated or no GGUF file: fetch it again") from error
 
 
 def _config(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:

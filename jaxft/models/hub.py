@@ -35,6 +35,8 @@ GENERATION = "generation_config.json"
 _DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.jinja", *_SENTENCEPIECE)
 # The same weights a second time; of directories only the one that sentence-transformers numbers 1 is read.
 _OTHER_FORMATS = ("consolidated*", "[!1]*/*", "*/*.safetensors")
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+_OUTPUTS = ("lm_head.weight", "decoder.cls.predictions.decoder.weight")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -145,13 +147,29 @@ def read_arrays(directory: Path, family: Family) -> dict[str, np.ndarray]:
             loaded = load_file(str(file))
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{file} is damaged or truncated ({error}): fetch or write it again") from error
+        except AttributeError as error:  # numpy has no such type
+            kind = str(error).rpartition(" ")[2]
+            raise InputError(f"{file} holds numbers of {kind}: convert them to {', '.join(_FLOATS)}") from error
         arrays |= {name: np.asarray(array) for name, array in loaded.items()}
     return plain_names(arrays, family)
 
 
 def plain_names(arrays: Mapping[str, np.ndarray], family: Family) -> dict[str, np.ndarray]:
-    """The same arrays by their names without the family's prefix."""
-    return {_plain(name, family): array for name, array in arrays.items()}
+    """The same arrays by their names without the family's prefix.
+
+    Raises:
+        InputError: two names are one without it, and their arrays differ.
+    """
+    found: dict[str, np.ndarray] = {}
+    named: dict[str, str] = {}
+    for name, array in arrays.items():
+        plain = _plain(name, family)
+        if plain in found and not np.array_equal(found[plain], array):
+            raise InputError(
+                f"the weights hold {named[plain]} and {name}, which stand for one array and differ: drop one of them"
+            )
+        found[plain], named[plain] = array, name
+    return found
 
 
 def _plain(name: str, family: Family) -> str:
@@ -180,12 +198,12 @@ def match(
         source: for messages.
 
     Raises:
-        InputError: an array is missing, is one too many or has another shape; all of them are listed.
+        InputError: an array is missing, is one too many, has another shape, or holds no finite floating-point numbers.
     """
     found: dict[str, np.ndarray] = {}
     missing: list[Entry] = []
     absent: list[Entry] = []
-    misshaped, taken = [], set()
+    misshaped, unsound, taken = [], [], set()
     for entry in wanted:
         taken.add(entry.name)
         array = _stored(entry, arrays) if use_head or not entry.path.startswith("head/") else None
@@ -195,14 +213,45 @@ def match(
         piece = entry.read(array)
         if piece is not None:
             found[entry.path] = np.ascontiguousarray(piece, dtype=np.float32)
+            if array.dtype.name not in _FLOATS:
+                unsound.append(f"{entry.name} ({entry.path}) is {array.dtype.name}")
+            elif not np.isfinite(found[entry.path]).all():
+                unsound.append(f"{entry.name} ({entry.path}) holds NaN or infinity")
         else:
             misshaped.append(f"{entry.name} ({entry.path}) is {list(array.shape)}, expected {list(entry.there())}")
     begun = {_module(path) for path in found}  # a layer is in the file or starts fresh, but not half of it
     missing += [entry for entry in absent if _module(entry.path) in begun]
     extra = sorted(name for name in arrays.keys() - taken if not any(re.fullmatch(one, name) for one in ignored))
     if missing or misshaped or extra:
-        raise InputError(_complaint(sorted({entry.name for entry in missing}), misshaped, extra, source))
+        named = sorted({f"{entry.name} ({entry.path})" for entry in missing})
+        raise InputError(_complaint(named, misshaped, extra, source))
+    if unsound:
+        raise InputError(
+            f"expected finite numbers of {', '.join(_FLOATS)} in {source}, but {_some(unsound)}: convert or fetch them "
+            "again"
+        )
     return found
+
+
+def check_tied(wanted: Sequence[Entry], arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuses outputs of a language model that differ from the embedding that config.json ties them to.
+
+    Args:
+        wanted: the arrays of the model.
+        arrays: from :func:`read_arrays`.
+        source: for messages.
+
+    Raises:
+        InputError: names both.
+    """
+    named = {entry.path: entry.name for entry in wanted}
+    word = named.get("decoder_embeddings/word/embedding", named.get("embeddings/word/embedding", ""))
+    for name in (name for name in _OUTPUTS if name in arrays and name not in named.values() and word in arrays):
+        if not np.array_equal(arrays[name], arrays[word]):
+            raise InputError(
+                f"config.json in {source} ties the outputs to {word}, but the weights hold another {name}: say "
+                '"tie_word_embeddings": false there to use them, or drop them from the weights'
+            )
 
 
 def _stored(entry: Entry, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:

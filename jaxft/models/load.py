@@ -18,7 +18,7 @@ from jaxft.models.config import WHOLE, ModelConfig, Request
 from jaxft.models.convolution import ConvolutionalConfig
 from jaxft.models.families import FAMILIES, entries, family_of
 from jaxft.models.family import config_from_hf, fits_head, saved_labels, saved_pooling
-from jaxft.models.hub import match, write
+from jaxft.models.hub import check_tied, match, write
 from jaxft.models.inputs import check_inputs
 from jaxft.models.preprocessing import read_preprocessing
 from jaxft.models.pretrained import Pretrained, find_pretrained
@@ -86,9 +86,12 @@ def load_model(
     config = _configured(found, Request(task, num_labels, labels, pooling), dtype)
     config = _with_dropout(_with_stats(config, update_stats), dropout)
     raw, family = found.raw, FAMILIES[config.family]
+    held = found.arrays(family)
+    if task in ("lm", "seq2seq"):
+        check_tied(entries(config), held, str(found.path))
     arrays = match(
         entries(config),
-        found.arrays(family),
+        held,
         use_head=fits_head(family, raw, config),
         ignored=family.ignored if task == "seq2seq" else family.ignored + family.decoder_names,
         source=str(found.path),

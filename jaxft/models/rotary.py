@@ -56,6 +56,8 @@ def rotary_from_hf(raw: Mapping[str, Any], *, theta: float = 10000.0) -> RotaryS
     scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     if not isinstance(scaling, Mapping):
         raise InputError(f"rope_parameters in config.json must be an object with rope_theta; got {scaling!r}")
+    if (share := scaling.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise InputError(f"partial_rotary_factor must be 1: only whole heads are rotated; got {share!r}")
     base = scaling.get("rope_theta", raw.get("rope_theta", theta))
     if type(base) not in (int, float) or not 0 < base < math.inf:
         raise InputError(f"rope_theta in config.json must be a number above 0; got {base!r}")
