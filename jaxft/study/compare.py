@@ -222,7 +222,9 @@ def _rank(groups: list[Compared], maximise: bool, test: str | None, level: float
 def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequence[Any], over: str) -> list[str]:
     notes = []
     for result in compared:
-        if result.diverged:
+        if result.diverged == len(result.runs):
+            notes.append(f"{result.name}: all of its {len(result.runs)} runs diverged, and it is not compared.")
+        elif result.diverged:
             notes.append(
                 f"{result.name}: {result.diverged} of {len(result.runs)} runs diverged; its figures are of the others, "
                 "and it is not compared."
@@ -231,6 +233,8 @@ def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequen
             noun = over if len(left) == 1 else f"{over}s"
             notes.append(f"{result.name}: {noun} {', '.join(left)} left out, for not every group has them.")
     for group in groups:
+        if group.tried > 1:
+            notes += _choice_notes(group, over)
         for field in group.edges:
             notes.append(
                 f"{group.name}: the chosen {field} {show(group.chosen[field])} lies at the edge of the values tried; "
@@ -242,4 +246,18 @@ def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequen
     if len({group.tried for group in groups}) > 1:
         counts = ", ".join(f"{group.name} {group.tried}" for group in groups)
         notes.append(f"Not every group chose among equally many settings: {counts}.")
+    return notes
+
+
+def _choice_notes(group: Group, over: str) -> list[str]:
+    """What a reader must know of the settings that were tried for a group."""
+    notes = []
+    if group.diverged:
+        notes.append(f"{group.name}: of all settings tried, {group.diverged} of {group.runs} runs diverged.")
+    if group.runs != group.tried * len(group.shared):
+        noun = over if len(group.shared) == 1 else f"{over}s"
+        notes.append(
+            f"{group.name}: its settings were not all tried with the same {over}s; they share "
+            f"{len(group.shared)} {noun} to choose by."
+        )
     return notes

@@ -27,6 +27,9 @@ class Group(NamedTuple):
         edges: the equalised fields whose pick is the smallest or largest value that was tried.
         tried: how many settings the pick was made from.
         mixed: fields that differ from seed to seed.
+        diverged: how many of the runs of all settings tried diverged.
+        runs: how many there are of all settings tried.
+        shared: the seeds that every setting tried has a run of.
     """
 
     by: dict[str, Any]
@@ -35,6 +38,9 @@ class Group(NamedTuple):
     edges: tuple[str, ...]
     tried: int
     mixed: tuple[str, ...]
+    diverged: int
+    runs: int
+    shared: tuple[Any, ...]
 
     @property
     def name(self) -> str:
@@ -74,8 +80,10 @@ def grouped(
 
     The order is that of the fields in ``by``: numbers ascending, everything else as it first appears. With
     ``equalise``, every group tries all its settings of those fields and keeps the one with the best mean *validation*
-    metric over the seeds that its settings share; the test metric plays no part. Settings with fewer diverged runs are
-    preferred to any validation figure.
+    metric over the seeds that its settings share; the test metric plays no part. Settings of which a smaller share of
+    the runs diverged are preferred to any validation figure; where the runs of settings with equal shares diverged at
+    different seeds, so that no seed is left to all, each setting's mean is over its own. A group whose runs all
+    diverged is kept, with its first setting.
 
     Args:
         rows: of a study.
@@ -100,8 +108,12 @@ def grouped(
         ]
         chosen, kept = settings[0] if not equalise else _choose(settings, name, metric, maximise)
         mixed = tuple(field for field in _differing(list(kept.values())) if field != over)
-        edges = tuple(field for field in equalise if _at_edge(field, chosen, [setting for setting, _ in settings]))
-        groups.append(Group(values, kept, chosen, edges, len(settings), mixed))
+        tried = [row for _, runs in settings for row in runs.values()]
+        lost = sum(_diverged(row, metric, bool(equalise)) for row in tried)
+        listed = [setting for setting, _ in settings]
+        edges = tuple(field for field in equalise if lost < len(tried) and _at_edge(field, chosen, listed))
+        shared = tuple(seed for seed in settings[0][1] if all(seed in runs for _, runs in settings))
+        groups.append(Group(values, kept, chosen, edges, len(settings), mixed, lost, len(tried), shared))
     return groups
 
 
@@ -200,28 +212,33 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 def _choose(
     settings: Sequence[tuple[dict[str, Any], dict[Any, Row]]], name: str, metric: str, maximise: bool
 ) -> tuple[dict[str, Any], dict[Any, Row]]:
-    """The setting with the fewest diverged runs and, of those, the best mean validation metric on common seeds."""
-    lost = [sum(row.get("status") == "diverged" for row in runs.values()) for _, runs in settings]
-    candidates = [pair for pair, count in zip(settings, lost, strict=True) if count == min(lost)]
-    if len(candidates) == 1:
+    """The setting with the smallest share of diverged runs and, of those, the best mean validation metric."""
+    lost = [mean([_diverged(row, metric, True) for row in runs.values()]) for _, runs in settings]
+    candidates = [pair for pair, share in zip(settings, lost, strict=True) if share == min(lost)]
+    if len(candidates) == 1 or min(lost) == 1:
         return candidates[0]
     usable: list[dict[Any, float]] = []
     for setting, runs in candidates:
-        values = {seed: value_of(row, metric, "validation") for seed, row in runs.items()}
-        if any(values[seed] is None and row.get("status") != "diverged" for seed, row in runs.items()):
+        if any(metric not in (row.get("validation") or {}) for row in runs.values() if row.get("status") != "diverged"):
             which = ", ".join(phrase(*pair) for pair in setting.items())
             raise InputError(
                 f"{name!r} with {which} has no validation {metric!r}, and settings are never chosen on test data: "
                 "give the experiment validation rows"
             )
+        values = {seed: value_of(row, metric, "validation") for seed, row in runs.items()}
         usable.append({seed: value for seed, value in values.items() if value is not None})
-    if not any(usable):
-        return candidates[0]
     shared = set.intersection(*map(set, usable))
-    if not shared:
+    if not set.intersection(*(set(runs) for _, runs in candidates)):
         raise InputError(f"the settings of {name!r} have no seed in common, so that none can be chosen: run the rest")
-    means = [mean([values[seed] for seed in sorted(shared, key=str)]) for values in usable]
+    means = [mean([values[seed] for seed in sorted(shared or values, key=str)]) for values in usable]
     return candidates[means.index(max(means) if maximise else min(means))]
+
+
+def _diverged(row: Row, metric: str, chosen: bool) -> bool:
+    """Whether a run diverged: its status says so or, where settings are chosen, its validation figure is none."""
+    validation = row.get("validation") or {}
+    undefined = chosen and metric in validation and value_of(row, metric, "validation") is None
+    return row.get("status") == "diverged" or undefined
 
 
 def _at_edge(field: str, chosen: dict[str, Any], settings: Sequence[dict[str, Any]]) -> bool:

@@ -172,6 +172,45 @@ def test_settings_are_chosen_over_the_seeds_they_share():
         compare(apart, equalise=("lr",))
 
 
+def lost(method, *, at):
+    """Two rates and two seeds, of which those at (rate, seed) diverged."""
+    runs = [(rate, seed, None if (rate, seed) in at else 0.5 + rate) for rate in (0.01, 0.1) for seed in range(2)]
+    return [row(value, validation=value, method=method, lr=rate, seed=seed) for rate, seed, value in runs]
+
+
+def test_a_group_whose_runs_diverged_stays_when_settings_are_chosen():
+    all_lost = [(rate, seed) for rate in (0.01, 0.1) for seed in range(2)]
+    rows = lost("well", at=[]) + lost("apart", at=[(0.01, 0), (0.1, 1)]) + lost("dead", at=all_lost)
+    comparison = compare(rows, equalise=("lr",))
+    well, apart, dead = comparison.groups
+    assert (well.best_or_equal, apart.best_or_equal, dead.best_or_equal) == (True, False, False)
+    assert (apart.chosen, apart.diverged, len(apart.runs)) == ({"lr": 0.1}, 1, 2)
+    assert (dead.mean, dead.diverged, len(dead.runs), dead.edges) == (None, 2, 2, ())
+    assert "dead: all of its 2 runs diverged, and it is not compared." in comparison.notes
+    assert "dead: of all settings tried, 4 of 4 runs diverged." in comparison.notes
+    assert "apart: of all settings tried, 2 of 4 runs diverged." in comparison.notes
+
+
+def test_a_validation_figure_that_is_none_counts_as_diverged_for_the_choice():
+    rows = sweep()
+    rows[3]["validation"]["accuracy"] = None
+    assert grouped(rows, by=("method",), metric="accuracy", equalise=("lr",))[0].chosen == {"lr": 1e-2}
+
+
+def test_settings_tried_with_fewer_seeds_are_named():
+    comparison = compare(sweep()[:7], equalise=("lr",))
+    assert "lora: its settings were not all tried with the same seeds; they share 1 seed to choose by." in (
+        comparison.notes
+    )
+    assert not any("same seeds" in note for note in compare(sweep(), equalise=("lr",)).notes)
+
+
+def test_the_share_of_diverged_runs_counts_and_not_their_number():
+    lone = [row(None, validation=None, method="lora", lr=1e-5, seed=0)]
+    rows = lost("lora", at=[(0.01, 0), (0.1, 0)]) + lone
+    assert grouped(rows, by=("method",), metric="accuracy", equalise=("lr",))[0].chosen == {"lr": 0.1}
+
+
 def test_a_field_that_changes_with_the_seed_is_said():
     rows = [row(0.5, method="lora", lr=0.1 * (1 + seed), seed=seed) for seed in range(2)]
     assert compare(rows).notes == ("lora: lr differs between its seeds.",)
