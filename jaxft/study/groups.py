@@ -121,6 +121,12 @@ def check_rows(rows: Sequence[Row], *, metric: str | None = None, fields: Sequen
     """Raises InputError unless there are rows, with these fields in their configurations and this metric measured."""
     if not rows:
         raise InputError("there are no rows to compare: run the study first, or look at how the rows were filtered")
+    for place, row in enumerate(rows):
+        if not (isinstance(row.get("config"), Mapping) and isinstance(row.get("metrics"), Mapping)):
+            raise InputError(
+                f"row {place} (key {row.get('key', 'unknown')}) is incomplete: a row has the \"config\" and the "
+                '"metrics" of its run; leave it out or run it again'
+            )
     known = {field for row in rows for field in row["config"]}
     for field in fields:
         if field not in known:

@@ -14,6 +14,8 @@ TESTS = {"t": "paired t test", "permutation": "exact paired permutation test", "
 """The paired tests and how a caption names them."""
 
 _MOST_FLIPS = 20
+_ROUNDING = 2.0**-22
+"""Of the largest figure: how far two differences of figures in float32 can lie apart by their rounding alone."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -113,13 +115,16 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, test: str = 
     With dᵢ = firstᵢ − secondᵢ over n seeds:
 
     - ``"t"``: t = d̄ / (s_d / √n) against Student's distribution with n − 1 degrees of freedom. It takes the differences
-      for normal, which few seeds cannot show. Where all differences are one and the same number s_d is 0 and t has no
-      value: the permutation p is given, which does not claim more than n signs can say.
+      for normal, which few seeds cannot show. Where all differences are equal s_d says nothing and t has no value: the
+      permutation p is given, 2/2ⁿ for any n, which does not claim more than n signs can say.
     - ``"permutation"``: the share of all 2ⁿ sign flips of d whose |Σ ±dᵢ| is at least |Σ dᵢ|. It assumes no more than
       symmetry, and is exact; but with n seeds its smallest p is 2/2ⁿ, so 5 seeds never reach 0.05 (they reach 0.0625).
     - ``"wilcoxon"``: the signed ranks of d without its zeros; its smallest p is 2/2ⁿ too.
 
-    Vectors that are equal within twelve digits give p = 1.
+    Figures are taken to be rounded to float32. Each is then off by at most 2⁻²⁴ of itself, a difference of two by 2⁻²³
+    of the largest figure (by magnitude, of both methods), and two differences lie apart by up to 2⁻²² of it with
+    nothing behind it. Differences within 2⁻²² of the largest figure of each other are therefore equal, and those
+    within it of zero are zero, for every test: all differences zero give p = 1.
 
     Args:
         first: ``[n]`` values of one method, one a seed.
@@ -139,13 +144,15 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, test: str = 
         Colas et al., "How Many Random Seeds? Statistical Power Analysis in Deep Reinforcement Learning", 2018.
     """
     check_test(test)
-    difference = _differences(first, second)
-    if not difference.any():
+    difference, rounding = _differences(first, second)
+    if (np.abs(difference) <= rounding).all():
         return 1.0
     if test == "wilcoxon":
-        return _wilcoxon(difference)
-    if test == "permutation" or np.ptp(difference) == 0:
-        return _sign_flips(difference)
+        return _wilcoxon(difference, rounding)
+    if np.ptp(difference) <= rounding:
+        return 2.0 ** (1 - len(difference))
+    if test == "permutation":
+        return _sign_flips(difference, rounding)
     from scipy import stats
 
     spread = difference.std(ddof=1) / math.sqrt(len(difference))
@@ -197,8 +204,8 @@ def _finite(values: Sequence[float]) -> list[float]:
     return numbers
 
 
-def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
-    """first − second to twelve digits of the larger, so that 0.3 − 0.2 and 0.2 − 0.1 are tied."""
+def _differences(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, float]:
+    """first − second, in units of the largest figure, and how far apart two of them are equal."""
     a, b = np.asarray(_finite(first)), np.asarray(_finite(second))
     if len(a) != len(b):
         raise InputError(
@@ -206,11 +213,11 @@ def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
         )
     if len(a) < 2:
         raise InputError("a paired test needs at least two seeds, but there is one: run more seeds")
-    unit = 1e-12 * float(max(np.abs(a).max(), np.abs(b).max(), np.finfo(float).tiny / 1e-12))
-    return np.round((a - b) / unit)
+    largest = float(max(np.abs(a).max(), np.abs(b).max(), np.finfo(float).tiny))
+    return a / largest - b / largest, _ROUNDING
 
 
-def _sign_flips(difference: np.ndarray) -> float:
+def _sign_flips(difference: np.ndarray, rounding: float) -> float:
     if len(difference) > _MOST_FLIPS:
         raise InputError(
             f'2^{len(difference)} sign flips are too many to make: up to {_MOST_FLIPS} seeds; use test="t" beyond them'
@@ -218,14 +225,19 @@ def _sign_flips(difference: np.ndarray) -> float:
     sums = difference[:1]  # the other sign of the first gives the same |sums| again
     for value in difference[1:]:
         sums = np.concatenate((sums + value, sums - value))
-    return float(np.mean(np.abs(sums) >= abs(difference.sum())))
+    slack = len(difference) * rounding
+    return float(np.mean(np.abs(sums) >= abs(difference.sum()) - slack))
 
 
-def _wilcoxon(difference: np.ndarray) -> float:
+def _wilcoxon(difference: np.ndarray, rounding: float) -> float:
     """The exact distribution over sign flips of the mid-ranks, normal beyond what can be flipped."""
     from scipy import stats
 
-    moved = difference[difference != 0]
+    moved = difference[np.abs(difference) > rounding]
+    sizes = np.sort(np.abs(moved))
+    steps = np.concatenate(([0], np.cumsum(np.diff(sizes) > rounding)))
+    ranks = stats.rankdata(steps[np.searchsorted(sizes, np.abs(moved))])
+    signed = np.sign(moved) * ranks
     if len(moved) > _MOST_FLIPS:
-        return float(stats.wilcoxon(moved, method="asymptotic").pvalue)
-    return _sign_flips(np.sign(moved) * stats.rankdata(np.abs(moved)))
+        return float(stats.wilcoxon(signed, method="asymptotic").pvalue)
+    return _sign_flips(signed, 0.0)

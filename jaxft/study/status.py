@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class Status:
             worker, host, pid and since.
         axes: the values of each field that varies.
         unplanned: rows of runs that are no longer planned: of older code or data.
+        damaged: what lies among the rows and holds no whole one, by its path from the study's directory.
     """
 
     name: str
     runs: list[dict[str, Any]]
     axes: dict[str, list[Any]]
     unplanned: int
+    damaged: list[str] = field(default_factory=list)
 
     def counts(self, axis: str | None = None, value: Any = None) -> dict[str, int]:
         """How many runs are planned and in each state, of all or of one value of an axis."""
@@ -40,6 +42,8 @@ class Status:
 
 def study_status(directory: str | os.PathLike[str]) -> Status:
     """How far a study is: what has a row, who does what since when, and what nobody does.
+
+    A row file that is half-written or lacks its metrics counts as no row: it is set aside under another name, and kept.
 
     Args:
         directory: of the study.
@@ -55,7 +59,8 @@ def study_status(directory: str | os.PathLike[str]) -> Status:
     for key, config in plan.planned.items():
         done = {"state": states[key]} if key in states else None
         runs.append({"key": key, "config": config, **(done or claims.get(key) or {"state": "missing"})})
-    return Status(plan.name, runs, plan.axes, len(states.keys() - plan.planned.keys()))
+    damaged = [path.relative_to(store.directory).as_posix() for path in store.damaged()]
+    return Status(plan.name, runs, plan.axes, len(states.keys() - plan.planned.keys()), damaged)
 
 
 def _claims(directory: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:

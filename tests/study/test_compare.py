@@ -240,6 +240,14 @@ def test_no_rows_and_rows_without_the_metric_are_refused():
         compare(rows)
 
 
+@pytest.mark.parametrize("part", ["config", "metrics"])
+def test_an_incomplete_row_is_named(part):
+    rows = table(THREE)
+    del rows[2][part]
+    with pytest.raises(ft.InputError, match=r"row 2 \(key lora-2\) is incomplete"):
+        compare(rows)
+
+
 def test_groups_without_a_common_seed_are_refused():
     with pytest.raises(ft.InputError, match="no seed in common"):
         compare([row(0.5, method="one", seed=0), row(0.5, method="other", seed=1)])

@@ -112,6 +112,44 @@ def test_one_and_the_same_difference_claims_no_more_than_the_signs_can():
         assert paired_test([0.3, 0.4, 0.5, 0.6, 0.7], [0.2, 0.3, 0.4, 0.5, 0.6], test=test) == 2 / 2**5
 
 
+@pytest.mark.parametrize("count", [2, 5, 21, 40])
+def test_equal_differences_of_any_number_of_seeds_claim_what_the_signs_say(count):
+    base = np.random.default_rng(count).uniform(0.5, 0.9, count)
+    for test in ("t", "permutation"):
+        assert paired_test(base + 0.01, base, test=test) == 2.0 ** (1 - count)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e-3])
+def test_differences_of_float32_figures_that_are_equal_up_to_rounding_are_equal(test, scale):
+    base = np.random.default_rng(0).uniform(0.05, 1, 8)
+    shifted = np.float32(scale * (base + 0.01)), np.float32(scale * base)
+    assert np.ptp(shifted[0].astype(float) - shifted[1].astype(float)) > 0
+    assert paired_test(*shifted, test=test) == 2 / 2**8
+    assert paired_test(np.float32(scale * base), scale * base, test=test) == 1
+
+
+def test_differences_beyond_rounding_are_tested_as_they_are():
+    base = np.random.default_rng(1).uniform(0.5, 1, 8)
+    moved = base + 0.01 + 1e-5 * np.random.default_rng(2).normal(size=8)
+    assert paired_test(moved, base) == pytest.approx(stats.ttest_rel(moved, base).pvalue, rel=1e-9)
+    assert paired_test(moved, base) < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_tests_are_scipys_on_random_figures(seed):
+    generator = np.random.default_rng(seed)
+    first, second = generator.normal(0.8, 0.02, size=(2, int(generator.integers(3, 12))))
+    first = first + generator.choice([0, 0.01, 0.05])
+    assert paired_test(first, second) == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-9)
+    expected = stats.wilcoxon(first, second, method="exact").pvalue
+    assert paired_test(first, second, test="wilcoxon") == pytest.approx(expected, rel=1e-9)
+    flips = stats.permutation_test(
+        (first - second,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert paired_test(first, second, test="permutation") == pytest.approx(flips.pvalue, rel=1e-9)
+
+
 @pytest.mark.parametrize("test", TESTS)
 @settings(max_examples=60, deadline=None)
 @given(pairs=PAIRS)
