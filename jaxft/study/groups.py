@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +12,19 @@ from jaxft.study.statistics import mean
 
 Row = Mapping[str, Any]
 
-_SMALLER_IS_BETTER = (
-    *("loss", "perplexity", "error", "mse", "mae", "rmse", "entropy", "divergence", "seconds"),
-    *("nll", "ece", "brier", "wer", "cer", "bits", "distance"),
+_SMALLER_IS_BETTER = frozenset(
+    (
+        *("loss", "losses", "perplexity", "ppl", "error", "errors", "mse", "mae", "rmse", "entropy"),
+        *("divergence", "distance", "nll", "ece", "brier", "wer", "cer", "bits", "bpb", "bpc", "cost"),
+        *("costs", "seconds", "time", "latency", "bytes", "memory", "flops", "parameters", "risk", "regret"),
+    )
+)
+_LARGER_IS_BETTER = frozenset(
+    (
+        *("accuracy", "acc", "f1", "precision", "recall", "pearson", "spearman", "correlation", "matthews"),
+        *("mcc", "exact", "match", "em", "rouge", "rouge1", "rouge2", "rougel", "bleu", "auc", "auroc", "r2"),
+        *("kappa", "iou", "likelihood", "reward"),
+    )
 )
 
 
@@ -124,7 +135,7 @@ def check_rows(rows: Sequence[Row], *, metric: str | None = None, fields: Sequen
     for place, row in enumerate(rows):
         if not (isinstance(row.get("config"), Mapping) and isinstance(row.get("metrics"), Mapping)):
             raise InputError(
-                f"row {place} (key {row.get('key', 'unknown')}) is incomplete: a row has the \"config\" and the "
+                f'row {place} (key {row.get("key", "unknown")}) is incomplete: a row has the "config" and the '
                 '"metrics" of its run; leave it out or run it again'
             )
     known = {field for row in rows for field in row["config"]}
@@ -145,13 +156,33 @@ def check_rows(rows: Sequence[Row], *, metric: str | None = None, fields: Sequen
 
 
 def larger_is_better(metric: str) -> bool:
-    """Whether a metric of this name is one to maximise.
+    """Whether a metric of this name is one to maximise; of several words that say so the last one decides.
+
+    Raises:
+        InputError: the name has no word that says so.
 
     Example:
-        >>> larger_is_better("accuracy"), larger_is_better("target/loss")
-        (True, False)
+        >>> larger_is_better("accuracy"), larger_is_better("target/loss"), larger_is_better("bits_per_byte")
+        (True, False, False)
     """
-    return not any(word in _SMALLER_IS_BETTER for word in metric.lower().replace("/", "_").split("_"))
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", metric).lower())
+    known = [word for word in words if word in _SMALLER_IS_BETTER | _LARGER_IS_BETTER]
+    if not known:
+        raise InputError(
+            f"the metric {metric!r} does not say by its name whether larger is better: check its spelling, or "
+            "give maximise=True or maximise=False"
+        )
+    return known[-1] in _LARGER_IS_BETTER
+
+
+def direction(rows: Sequence[Row], metric: str, maximise: bool | None) -> bool:
+    """Whether a metric of these rows is one to maximise: as said, or by its name.
+
+    Raises:
+        InputError: no row has the metric, or its name does not say.
+    """
+    check_rows(rows, metric=metric)
+    return larger_is_better(metric) if maximise is None else maximise
 
 
 def value_of(row: Row, metric: str, part: str = "metrics") -> float | None:

@@ -13,6 +13,15 @@ from jaxft.errors import InputError, nearest
 TESTS = {"t": "paired t test", "permutation": "exact paired permutation test", "wilcoxon": "Wilcoxon signed-rank test"}
 """The paired tests and how a caption names them."""
 
+INTERVALS = {
+    "t": "Student's t, 95 %",
+    "bootstrap": "bootstrap, 95 %, bias-corrected and accelerated",
+}
+"""The intervals of a mean and how a caption names them."""
+
+ENOUGH = 20
+"""Values from which on the bootstrap is the interval that is taken if none is named."""
+
 _MOST_FLIPS = 20
 _ROUNDING = 2.0**-22
 """Of the largest figure: how far two differences of figures in float32 can lie apart by their rounding alone."""
@@ -63,8 +72,10 @@ def bootstrap_interval(
     """The bootstrap interval of the mean, bias-corrected and accelerated (BCa); None for a single value.
 
     Where BCa is not defined, the plain percentile interval is given; equal values give an interval of no width. The
-    same values give the same bits in whatever order they come. Few values say little about their own spread: over 5
-    normal seeds a nominal 95 % interval holds the true mean about 84 times in a hundred, over 20 about 92 times.
+    same values give the same bits in whatever order they come. Few values say little about their own spread, and the
+    interval is then too narrow: a nominal 95 % interval of normal values holds the true mean about 50 times in a
+    hundred over 2 seeds, 73 over 3, 84 over 5, 89 over 10 and 91 over 20. That of :func:`t_interval` holds it 95 times
+    over any number.
 
     Args:
         values: ``[n]`` finite numbers, one a seed.
@@ -107,6 +118,66 @@ def bootstrap_interval(
             break
     # A mean of the values lies among them; rounding may have put it one bit outside.
     return max(values[0], float(bounds.low)), min(values[-1], float(bounds.high))
+
+
+def t_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Student's interval of the mean, x̄ ± t s / √n with n − 1 degrees of freedom; None for a single value.
+
+    Of normal values it holds the true mean as often as it says, however few they are. It may reach beyond what a metric
+    can be, such as an accuracy above 1; of skewed values it holds the mean less often (of exponential ones about 88
+    times in a hundred over 5 seeds at 95 %). Equal values give an interval of no width.
+
+    Args:
+        values: ``[n]`` finite numbers, one a seed.
+        confidence: nominal coverage, between 0 and 1.
+
+    Raises:
+        InputError: there are no values, one is not finite, or the confidence is no share.
+
+    Example:
+        >>> low, high = t_interval([0.90, 0.91, 0.93, 0.90, 0.92])
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.896 to 0.928
+
+    References:
+        Student, "The Probable Error of a Mean", 1908.
+    """
+    from scipy import stats
+
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is a share between 0 and 1, such as 0.95, but {confidence} was given")
+    centre, spread = mean(values), standard_deviation(values)
+    if spread is None:
+        return None
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+    return centre - half, centre + half
+
+
+def mean_interval(values: Sequence[float], *, kind: str | None = None) -> tuple[float, float] | None:
+    """The 95 % interval of a mean; None for a single value.
+
+    Args:
+        values: ``[n]`` finite numbers, one a seed.
+        kind: ``"t"`` or ``"bootstrap"``; None takes Student's t of fewer than 20 values, where the bootstrap is too
+            narrow, and the bootstrap from there on.
+
+    Raises:
+        InputError: as of the two, or another kind.
+    """
+    return t_interval(values) if interval_kind(kind, len(values)) == "t" else bootstrap_interval(values)
+
+
+def interval_kind(kind: str | None, count: int) -> str:
+    """The interval that is meant for so many values.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if kind is not None and kind not in INTERVALS:
+        raise InputError(
+            f"there is no interval {kind!r}: choose one of {', '.join(INTERVALS)} ({nearest(kind, INTERVALS)})"
+        )
+    return kind or ("t" if count < ENOUGH else "bootstrap")
 
 
 def paired_test(first: Sequence[float], second: Sequence[float], *, test: str = "t") -> float:

@@ -231,7 +231,8 @@ def _set_aside(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        logger.warning("%s is damaged or incomplete and counts as not run; it stays where it is (%s)", path, error.strerror)
+        reason = error.strerror
+        logger.warning("%s is damaged or incomplete and counts as not run; it stays where it is (%s)", path, reason)
         return
     logger.warning("%s is damaged or incomplete: it is now %s and counts as not run", path, kept.name)
 

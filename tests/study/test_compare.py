@@ -12,7 +12,7 @@ from scipy import stats
 import jaxft as ft
 from jaxft.study.compare import compare
 from jaxft.study.groups import grouped, larger_is_better, phrase, show
-from jaxft.study.statistics import TESTS, bootstrap_interval
+from jaxft.study.statistics import TESTS, bootstrap_interval, t_interval
 from tests.study.made_up import row, table
 
 FULL, LORA, HEAD = [0.90, 0.92, 0.91, 0.93], [0.91, 0.90, 0.92, 0.92], [0.70, 0.72, 0.75, 0.71]
@@ -44,7 +44,14 @@ def test_a_group_is_described_by_its_seeds():
     assert (group.name, group.by, group.n, group.diverged) == ("full", {"method": "full"}, 4, 0)
     assert group.mean == pytest.approx(0.915)
     assert group.std == pytest.approx(math.sqrt(5 / 3) / 100)
-    assert group.interval == bootstrap_interval(FULL)
+    assert group.interval == t_interval(FULL)
+
+
+def test_the_interval_is_students_of_few_seeds_and_can_be_named():
+    few, many = compare(table(THREE)), compare(table({"one": [0.8 + seed / 100 for seed in range(20)]}))
+    assert (few.interval, many.interval) == ("t", "bootstrap")
+    named = compare(table(THREE), interval="bootstrap")
+    assert named.groups[1].interval == bootstrap_interval(FULL)
 
 
 def test_groups_keep_the_order_of_their_names_and_ascend_in_their_numbers():
@@ -222,6 +229,7 @@ def test_a_field_that_changes_with_the_seed_is_said():
         ({"by": ("metod",)}, "no run has a field 'metod'.*nearest: method"),
         ({"metric": "acuracy"}, "no run has a metric 'acuracy'.*nearest: accuracy"),
         ({"test": "tt"}, "no paired test 'tt'"),
+        ({"interval": "bca"}, "no interval 'bca'"),
         ({"level": 5}, "level is a share"),
         ({"by": ("method", "seed")}, "'seed' is used twice"),
     ],
@@ -256,4 +264,22 @@ def test_groups_without_a_common_seed_are_refused():
 def test_settings_are_shown_in_words():
     assert [show(value) for value in (None, True, 3e-4, 8, "lora")] == ["–", "yes", "0.0003", "8", "lora"]
     assert (phrase("method", "lora"), phrase("norm", False)) == ("lora", "norm no")
-    assert [larger_is_better(name) for name in ("f1", "test/perplexity", "masked_lm_loss", "lossless")] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "larger"),
+    [
+        (("accuracy", "accuracy_low", "f1", "macroF1", "matthews", "pearson", "spearman", "precision", "recall"), True),
+        (("exact_match", "rouge1", "rougeL", "answer/f1", "error_detection_accuracy"), True),
+        (("loss", "test/perplexity", "masked_lm_loss", "nll", "mse", "cost", "error-rate", "accuracy_loss"), False),
+    ],
+)
+def test_the_direction_of_a_metric_is_known_by_its_name(names, larger):
+    assert [larger_is_better(name) for name in names] == [larger] * len(names)
+
+
+def test_a_metric_of_unknown_direction_is_asked_for():
+    rows = [{**made, "metrics": {"lossless": made["metrics"]["accuracy"]}} for made in table(THREE)]
+    with pytest.raises(ft.InputError, match=r"'lossless' does not say .*, or give maximise=True or maximise=False"):
+        compare(rows, metric="lossless")
+    assert compare(rows, metric="lossless", maximise=False).groups[2].best_or_equal
