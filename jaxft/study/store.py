@@ -61,6 +61,7 @@ class Store:
         fields: Sequence[str],
         axes: Mapping[str, Sequence[Any]],
         planned: Mapping[str, Mapping[str, Any]],
+        parts: Sequence[Mapping[str, Sequence[Any]]] = (),
     ) -> Self:
         """Makes the directory of a study, or checks that it is this study's and adds to its plan.
 
@@ -71,11 +72,13 @@ class Store:
             axes: the values of each field that varies; added to those that are there.
             planned: the config of each run that is wanted, by its key; added likewise, except that a config which
                 had another key, of older code or data, is wanted under the new one only.
+            parts: the axes of each part of the grid; added likewise. Without any, every axis means something to every
+                run.
 
         Raises:
             InputError: the directory is another study's, holds other files, or cannot be written to.
         """
-        place, new = Path(directory), plan_of(name, fields, axes, planned)
+        place, new = Path(directory), plan_of(name, fields, axes, planned, parts)
         try:
             if not (place / NAME).is_file():
                 check_new(place)

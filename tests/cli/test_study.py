@@ -54,6 +54,19 @@ def test_the_tables_show_each_value_of_each_axis_and_who_works(study, jaxft):
     assert any(line[:3] == ["here", "under", "way"] and line[-2:] == ["lr=0.1", "seed=2"] for line in lines)
 
 
+def test_an_axis_counts_the_runs_it_means_something_to(tmp_path, jaxft):
+    parts: list[dict[str, tuple[object, ...]]] = [{"method": ("full",)}, {"method": ("lora",), "rank": (1, 8)}]
+    configs = [{"method": "full", "rank": 8}, {"method": "lora", "rank": 1}, {"method": "lora", "rank": 8}]
+    axes = {"method": ["full", "lora"], "rank": [1, 8]}
+    planned = {str(place): config for place, config in enumerate(configs)}
+    study = {"name": "digits", "fields": ["method", "rank"], "axes": axes, "planned": planned}
+    Store.open(tmp_path / "study", **study, parts=parts[:1])
+    Store.open(tmp_path / "study", **study, parts=parts)
+    lines = [line.split() for line in jaxft("study", "status", tmp_path / "study").out.splitlines()]
+    for counted in (["rank=1", "1"], ["rank=8", "1"], ['method="full"', "1"], ['method="lora"', "2"], ["all", "3"]):
+        assert counted in [line[:2] for line in lines]
+
+
 def test_nothing_is_written_by_looking(study, jaxft):
     before = sorted(study.rglob("*"))
     assert jaxft("study", "status", study).code == 0
