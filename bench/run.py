@@ -59,13 +59,15 @@ reviews' 8,440 training sentences into rows of 256 tokens.
 STUDIES_HEADING = "## Studies"
 STUDIES = """
 Thirty-two runs (8 seeds × 4 learning rates) of 200 steps of 64 rows on scikit-learn's digits, of a fully connected net
-(64–32–10) and a convolutional one (two convolutions of stride two, 16 and 32 channels), evaluation included, compiling
-left out: as one program called run by run, in as many threads as there are cores ("map"), with all runs side by side
-in one call ("vmap"), with as many of them side by side as give each thread one call ("parts"), one by one through
-`ft.fit`, and one by one in a bare loop over the same compiled update. Medians of five rounds in turns. "auto" takes
-"map" on a CPU: it needs the memory of one run a thread, and gives a run the same bits in whatever company. Then MiniLM
-on film sentences of at most 32 tokens without dropout (`bench/study.py`). `python bench/run.py studies` measures this
-section alone.
+(64–32–10) and a convolutional one (two convolutions of stride two, 16 and 32 channels), evaluation included: as one
+program called run by run, in as many threads as there are cores ("map"), with all runs side by side in one call
+("vmap"), with as many of them side by side as give each thread one call ("parts"), one by one through `ft.fit`, and
+one by one in a bare loop over the same compiled update. Medians of five rounds in turns, without compiling; the
+columns after them have the seconds of tracing and compiling each (of a loop: what its first run takes beyond the
+second), and the ratios with both sides' compiling in them, once each. "auto" takes "map" on a CPU: it needs the memory
+of one run a thread, and gives a run the same bits in whatever company. Then MiniLM on film sentences of at most 32
+tokens without dropout (`bench/study.py`): epochs are all training batches of 32, their cutting included, without
+evaluation, the medians of three in turns. `python bench/run.py studies` measures this section alone.
 """
 METHODS_HEADING = "## Methods"
 METHODS = """
@@ -130,14 +132,17 @@ def studies() -> list[str]:
     where = machine()
     lines = [
         "| network | threads | `ft.fit` s | bare / fit | map / fit | vmap / fit | parts / fit | map / bare | compiling "
-        "map, vmap s |"
+        "fit, bare, map, vmap, parts s | compiled: map / fit | vmap / fit | parts / fit |"
     ]
-    lines.append("|---" + "|--:" * 8 + "|")
+    lines.append("|---" + "|--:" * 11 + "|")
     for name in ("dense", "convolution"):
         f = run("study", name, {})
         ratios = ("bare_of_fit", "map_of_fit", "vmap_of_fit", "parts_of_fit", "map_of_bare")
         figures = [str(f["threads"]), f"{f['fit_seconds']:.2f}", *(f"{f[key]:.3f}" for key in ratios)]
-        figures.append(f"{f['map_compile_seconds']:.1f}, {f['vmap_compile_seconds']:.1f}")
+        figures.append(
+            ", ".join(f"{f[f'{way}_compile_seconds']:.1f}" for way in ("fit", "bare", "map", "vmap", "parts"))
+        )
+        figures += [f"{f[f'{kind}_of_fit_compiled']:.3f}" for kind in ("map", "vmap", "parts")]
         lines.append("| " + " | ".join((name, *figures)) + " |")
     probes, kept = run("study", "probes", HUGE_PAGES), run("study", "prefix", HUGE_PAGES)
     return [
@@ -148,8 +153,11 @@ def studies() -> list[str]:
         f"- 16 linear probes, two epochs each, evaluated, compiling included: {probes['of_pass']:.2f} of the time of "
         f"one pass of the encoder over the rows ({probes['pass_seconds']:.0f} s); the probes themselves "
         f"{probes['probes_of_pass']:.3f}",
-        f"- fine-tuning the top two layers from kept activations: {kept['of_whole']:.2f} of the time of a step of the "
-        f"whole model ({kept['whole_seconds'] * 1e3:.0f} ms); {kept['saved']:.1%} of the forward pass is kept",
+        f"- fine-tuning the top two layers from kept activations: {kept['of_whole']:.2f} of the time of an epoch of "
+        f"the whole model ({kept['whole_seconds']:.0f} s) in every epoch after the first; the first, with keeping them "
+        f"({kept['keeping_seconds']:.0f} s) and both sides' compiling ({kept['compile_seconds']:.1f} and "
+        f"{kept['whole_compile_seconds']:.1f} s), {kept['first_of_whole']:.2f}; {kept['saved']:.1%} of the forward "
+        "pass is kept",
         "",
         where,
         "",

@@ -1,6 +1,6 @@
-"""Measures studies in this process: python -m bench.study dense|convolution|probes|prefix.
+"""Measures studies in this process: python -m bench.study dense|convolution|probes|prefix [LEAST].
 
-The figures are printed as JSON.
+The figures are printed as JSON. LEAST is a number of rounds, or of steps an epoch, to see in little time that it works.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jaxft.study.start import start_of
 from jaxft.study.trace import trace
 
 SEEDS, RATES, STEPS, BATCH, REPEATS = 8, (1e-3, 3e-3, 1e-2, 3e-2), 200, 64, 5
-PROBES, LENGTH = 16, 32
+PROBES, LENGTH, EPOCHS = 16, 32, 3
 pixels, digit = load_digits(return_X_y=True)
 IMAGES, LABELS = (pixels / 16).astype(np.float32).reshape(-1, 8, 8, 1), digit.astype(np.int32)
 
@@ -82,14 +82,16 @@ def experiment(name: str, c: Config) -> ft.Experiment:
     )
 
 
-def one_by_one(name: str) -> dict[str, Callable[[], float]]:
-    """The seconds of all runs one after the other, with `ft.fit` and with a bare loop; compiled once each."""
+def one_by_one(name: str) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
+    """The seconds of all runs one after the other, with `ft.fit` and with a bare loop, and of the compiling of each.
+
+    Compiling is the first run's time beyond that of the second.
+    """
     first = experiment(name, Config())
     optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)
     step = ft.make_step(first.model.apply, ft.full(), ft.cross_entropy(), optimizer)
     update = jax.jit(step.update, donate_argnums=1)
     test = first.data["test"]
-    predicted = jax.jit(first.model.apply)
     rows = ft.data.arrays(first.data["train"])
 
     def bare(frozen: Any, state: Any, batches: Any) -> Any:
@@ -100,7 +102,7 @@ def one_by_one(name: str) -> dict[str, Callable[[], float]]:
     def fitted(frozen: Any, state: Any, batches: Any) -> Any:
         return ft.fit(step, frozen, state, batches, steps=STEPS, progress=False).state
 
-    def run(train: Callable[..., Any], c: Config) -> float:
+    def run(train: Callable[..., Any], predicted: Callable[..., Any], c: Config) -> float:
         batches = ft.data.batches(rows, batch_size=BATCH, seed=c.seed)
         frozen, state = step.init(jax.random.key(c.seed), experiment(name, c).model.params, batches[0])
         state = state._replace(opt_state=state.opt_state._replace(hyperparams={"learning_rate": jnp.float32(c.lr)}))
@@ -109,41 +111,52 @@ def one_by_one(name: str) -> dict[str, Callable[[], float]]:
         np.asarray(predicted(ft.full().bind(frozen.model, state.delta), test))
         return time.perf_counter() - began
 
-    ways = {"fit": fitted, "bare": bare}
-    for train in ways.values():
-        run(train, Config())
-    return {way: partial(lambda train: sum(run(train, c) for c in grid()), train) for way, train in ways.items()}
+    compiling, loops = {}, {}
+    for way, train in {"fit": fitted, "bare": bare}.items():
+        predicted = jax.jit(lambda params, batch: first.model.apply(params, batch))
+        once = partial(run, train, predicted)
+        jax.clear_caches()  # both ways step with one and the same function, and each is to compile it
+        compiling[way] = once(Config()) - once(Config())
+        loops[way] = partial(lambda once: sum(map(once, grid())), once)
+    for loop in loops.values():
+        loop()
+    return loops, compiling
 
 
 def grid() -> list[Config]:
     return [Config(rate, seed) for rate in RATES for seed in range(SEEDS)]
 
 
-def runs(name: str) -> dict[str, float]:
-    """The time of 32 runs by each way to stack them, over that of the ordinary loop, in turns."""
+def runs(name: str, repeats: int) -> dict[str, float]:
+    """The time of 32 runs by each way to stack them, over that of the ordinary loop, in turns; of compiling too."""
+    ordinary, compiling = one_by_one(name)
+    began = time.perf_counter()
     traced = trace(lambda c: experiment(name, c), Config(), ["lr", "seed"], {})
+    tracing = time.perf_counter() - began
     values = [{"lr": c.lr, "seed": c.seed} for c in grid()]
     programs = {kind: compile_program(traced, lanes=len(values), stack=kind) for kind in ("vmap", "map")}
     count = programs["map"].threads
     parts = compile_program(traced, lanes=-(-len(values) // count), stack="vmap")
     programs["parts"] = parts._replace(threads=count)
-    ordinary = one_by_one(name)
+    compiling |= {kind: tracing + program.compile_seconds for kind, program in programs.items()}
     for program in programs.values():
         program.run(values)
     seconds: dict[str, list[float]] = {way: [] for way in (*ordinary, *programs)}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for way, loop in ordinary.items():
             seconds[way].append(loop())
         for kind, program in programs.items():
             seconds[kind].append(program.run(values)[1])
     medians = {way: statistics.median(found) for way, found in seconds.items()}
+    whole = {way: medians[way] + compiling[way] for way in medians}
     return {
         "threads": count,
         "fit_seconds": medians["fit"],
         "bare_of_fit": medians["bare"] / medians["fit"],
         **{f"{kind}_of_fit": medians[kind] / medians["fit"] for kind in programs},
         **{f"{kind}_of_bare": medians[kind] / medians["bare"] for kind in programs},
-        **{f"{kind}_compile_seconds": program.compile_seconds for kind, program in programs.items()},
+        **{f"{way}_compile_seconds": seconds for way, seconds in compiling.items()},
+        **{f"{kind}_of_fit_compiled": whole[kind] / whole["fit"] for kind in programs},
     }
 
 
@@ -178,21 +191,32 @@ def probes() -> dict[str, float]:
     return {"pass_seconds": one_pass, "of_pass": whole / one_pass, "probes_of_pass": seconds / one_pass}
 
 
-def prefix() -> dict[str, float]:
-    """A step of fine-tuning the top two layers from kept activations, over one of the whole model, in turns."""
+def prefix(steps: int | None) -> dict[str, float]:
+    """An epoch of fine-tuning the top two layers from kept activations, over one of the whole model, in turns."""
     chosen = minilm("{encoder/layer_{4,5},head}/**", Config())
     prepared = prepare(chosen)
+    began = time.perf_counter()
     start = start_of(chosen, prepared, limit=device_bytes() // 2)
+    keeping = time.perf_counter() - began
     sides = {
         "kept": Side(start.train, chosen, start.prepared.train[None]),
         "whole": Side(chosen.model.apply, chosen, prepared.train[None]),
     }
+    compiling = {name: side.epoch(1) - side.epoch(1) for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for index in range(3 + 40):
+    for _ in range(EPOCHS):
         for name, side in sides.items():
-            seconds[name].append(side.advance(np.arange(32 * index, 32 * (index + 1))))
-    medians = {name: statistics.median(found[3:]) for name, found in seconds.items()}
-    return {"whole_seconds": medians["whole"], "of_whole": medians["kept"] / medians["whole"], "saved": start.saved}
+            seconds[name].append(side.epoch(steps))
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    return {
+        "whole_seconds": medians["whole"],
+        "of_whole": medians["kept"] / medians["whole"],
+        "first_of_whole": (keeping + compiling["kept"] + medians["kept"]) / (compiling["whole"] + medians["whole"]),
+        "keeping_seconds": keeping,
+        "compile_seconds": compiling["kept"],
+        "whole_compile_seconds": compiling["whole"],
+        "saved": start.saved,
+    }
 
 
 class Side:
@@ -207,9 +231,13 @@ class Side:
     def batch(self, rows: np.ndarray) -> Any:
         return jax.tree.map(lambda column: column[rows], self.columns)
 
-    def advance(self, rows: np.ndarray) -> float:
+    def epoch(self, steps: int | None) -> float:
+        """The seconds of one epoch, the cutting of batches included; of its first steps only if a number is given."""
+        count = len(self.columns["labels"])
+        order = np.random.default_rng(0).permutation(count)[: count // 32 * 32].reshape(-1, 32)[:steps]
         began = time.perf_counter()
-        self.state, metrics = self.update(self.frozen, self.state, self.batch(rows))
+        for rows in order:
+            self.state, metrics = self.update(self.frozen, self.state, self.batch(rows))
         jax.block_until_ready((self.state, metrics))
         return time.perf_counter() - began
 
@@ -217,4 +245,8 @@ class Side:
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     case = sys.argv[1]
-    print(json.dumps(runs(case) if case in NETS else {"probes": probes, "prefix": prefix}[case]()))
+    least = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    if case in NETS:
+        print(json.dumps(runs(case, least or REPEATS)))
+    else:
+        print(json.dumps(probes() if case == "probes" else prefix(least)))

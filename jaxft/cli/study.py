@@ -29,12 +29,15 @@ def status(directory: Directory, json: bool = False) -> None:
 
     found = study_status(directory)
     if json:
-        whole = {"name": found.name, **found.counts(), "unplanned": found.unplanned, "runs": found.runs}
+        whole = {"name": found.name, **found.counts(), "unplanned": found.unplanned}
+        whole |= {"damaged": found.damaged, "runs": found.runs}
         print(js.dumps(whole))
         return
     total = found.counts()
     unplanned = f"; {found.unplanned} more rows, of older code or data" if found.unplanned else ""
     print_table(("runs", *total), _lines(found), caption=f"study {found.name}{unplanned}")
+    if found.damaged:
+        print(f"damaged or incomplete rows, which count as not run ({len(found.damaged)}): {', '.join(found.damaged)}")
     busy = [run for run in found.runs if "worker" in run]
     if busy:
         lines = [(run["worker"], run["state"], _ago(run["since"]), _config(run, found)) for run in busy]

@@ -12,7 +12,7 @@ from jaxft.study.prefix import Prefix, find_prefix, known_leaves
 from jaxft.study.reproduce import reproduce
 from jaxft.study.runner import run_study
 from jaxft.study.search import SearchResult, choices, log_uniform, search, uniform
-from jaxft.study.statistics import bootstrap_interval, holm, paired_test
+from jaxft.study.statistics import bootstrap_interval, holm, mean_interval, paired_test, t_interval
 from jaxft.study.store import read_rows
 from jaxft.study.tables import csv_groups, csv_runs, latex_table, markdown_table
 from jaxft.study.writers import TensorBoard
@@ -45,12 +45,14 @@ __all__ = [
     "main",
     "markdown_table",
     "masked",
+    "mean_interval",
     "paired_test",
     "read_rows",
     "reproduce",
     "run_on_ray",
     "run_study",
     "search",
+    "t_interval",
     "uniform",
     "write_page",
 ]

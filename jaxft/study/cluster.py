@@ -65,6 +65,7 @@ def run_on_ray(
     ray = _ray()
     options: dict[str, Any] = {
         "axes": grid.axes,
+        "parts": grid.parts,
         "masked": grid.masked,
         "directory": str(Path(directory).resolve()),
         "name": source_file(build).stem if name is None else name,

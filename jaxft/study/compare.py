@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxft.errors import InputError
-from jaxft.study.groups import Group, Row, grouped, larger_is_better, show, value_of
-from jaxft.study.statistics import bootstrap_interval, check_test, holm, mean, paired_test, standard_deviation
+from jaxft.study.groups import Group, Row, direction, grouped, show, value_of
+from jaxft.study.statistics import (
+    ENOUGH,
+    check_test,
+    holm,
+    interval_kind,
+    mean,
+    mean_interval,
+    paired_test,
+    standard_deviation,
+)
 
 
 class Run(NamedTuple):
@@ -28,7 +37,7 @@ class Compared(NamedTuple):
         runs: all of its runs, by seed.
         mean: over the runs that count; None where there are none.
         std: with n − 1; None of fewer than two runs.
-        interval: bootstrap 95 % of the mean; None of fewer than two runs.
+        interval: 95 % of the mean; None of fewer than two runs.
         p: of "no difference from the best"; None of the best itself and of groups that are not tested.
         adjusted_p: the same after Holm's correction.
         best_or_equal: the best, or not significantly different from it.
@@ -78,6 +87,7 @@ class Comparison(NamedTuple):
         seeds: those of every group that did not diverge.
         equalise: the fields chosen for each group on validation data.
         notes: sentences a table has to carry.
+        interval: ``"t"`` or ``"bootstrap"``, the kind of every group's interval.
     """
 
     groups: tuple[Compared, ...]
@@ -90,6 +100,7 @@ class Comparison(NamedTuple):
     seeds: tuple[Any, ...]
     equalise: tuple[str, ...]
     notes: tuple[str, ...]
+    interval: str
 
 
 def compare(
@@ -102,6 +113,7 @@ def compare(
     test: str | None = "t",
     level: float = 0.05,
     equalise: Sequence[str] = (),
+    interval: str | None = None,
 ) -> Comparison:
     """Compares groups of runs over the seeds that all of them have.
 
@@ -119,15 +131,18 @@ def compare(
         by: fields of the configuration that set groups apart.
         metric: name of a test metric.
         over: the field that repeats a run.
-        maximise: whether larger is better; None decides by the name: losses, errors, perplexities and times are
-            smaller when better, everything else larger.
+        maximise: whether larger is better; None decides by the name: losses, errors, perplexities, costs and times are
+            smaller when better, accuracies, F1 and correlations larger. A name that says neither is refused.
         test: ``"t"``, ``"permutation"``, ``"wilcoxon"``, or None for means alone, where only the best mean is marked.
         level: at which a difference counts as one.
         equalise: fields chosen for each group on validation data.
+        interval: ``"t"`` or ``"bootstrap"``, both at 95 %; None takes Student's t where a group has fewer than 20 runs
+            that count, of which the bootstrap's interval is too narrow, and the bootstrap otherwise.
 
     Raises:
-        InputError: no rows, an unknown field, metric or test, a group with several rows for one seed, no validation
-            metric to choose by, or fewer than two common seeds for a test.
+        InputError: no rows, an unknown field, metric, test or interval, a metric whose better direction is unknown,
+            a group with several rows for one seed, no validation metric to choose by, or fewer than two
+            common seeds for a test.
 
     Example:
         >>> accuracy = {"full": (0.90, 0.92, 0.91), "lora": (0.89, 0.93, 0.90), "head": (0.70, 0.72, 0.75)}
@@ -149,7 +164,7 @@ def compare(
         check_test(test)
     if not 0 < level < 1:
         raise InputError(f"level is a share between 0 and 1, such as 0.05, but {level} was given")
-    maximise = larger_is_better(metric) if maximise is None else maximise
+    maximise = direction(rows, metric, maximise)
     groups = grouped(rows, by=by, metric=metric, over=over, maximise=maximise, equalise=equalise)
     values = [{seed: value_of(row, metric) for seed, row in group.rows.items()} for group in groups]
     sound = [runs for runs in values if None not in runs.values()]
@@ -161,7 +176,10 @@ def compare(
             f"a paired test needs at least two common {over}s, but the groups share only {over} {show(common[0])}: "
             "run more, or say test=None for means alone"
         )
-    compared = [_describe(group, runs, common) for group, runs in zip(groups, values, strict=True)]
+    counts = [len(common)] if sound else []
+    counts += [sum(value is not None for value in runs.values()) for runs in values if None in runs.values()]
+    kind = interval_kind(interval, min(count for count in [*counts, ENOUGH] if count > 1))
+    compared = [_describe(group, runs, common, kind) for group, runs in zip(groups, values, strict=True)]
     return Comparison(
         groups=tuple(_rank(compared, maximise, test, level)),
         by=by,
@@ -173,10 +191,11 @@ def compare(
         seeds=tuple(common),
         equalise=equalise,
         notes=tuple(_notes(groups, compared, common, over)),
+        interval=kind,
     )
 
 
-def _describe(group: Group, values: dict[Any, float | None], common: Sequence[Any]) -> Compared:
+def _describe(group: Group, values: dict[Any, float | None], common: Sequence[Any], kind: str) -> Compared:
     diverged = None in values.values()
     runs = tuple(
         Run(seed, str(group.rows[seed].get("key", "")), value, value is not None and (diverged or seed in common))
@@ -189,7 +208,7 @@ def _describe(group: Group, values: dict[Any, float | None], common: Sequence[An
         runs=runs,
         mean=mean(counted) if counted else None,
         std=standard_deviation(counted) if counted else None,
-        interval=bootstrap_interval(counted) if counted else None,
+        interval=mean_interval(counted, kind=kind) if counted else None,
         p=None,
         adjusted_p=None,
         best_or_equal=False,
@@ -222,7 +241,9 @@ def _rank(groups: list[Compared], maximise: bool, test: str | None, level: float
 def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequence[Any], over: str) -> list[str]:
     notes = []
     for result in compared:
-        if result.diverged:
+        if result.diverged == len(result.runs):
+            notes.append(f"{result.name}: all of its {len(result.runs)} runs diverged, and it is not compared.")
+        elif result.diverged:
             notes.append(
                 f"{result.name}: {result.diverged} of {len(result.runs)} runs diverged; its figures are of the others, "
                 "and it is not compared."
@@ -231,6 +252,8 @@ def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequen
             noun = over if len(left) == 1 else f"{over}s"
             notes.append(f"{result.name}: {noun} {', '.join(left)} left out, for not every group has them.")
     for group in groups:
+        if group.tried > 1:
+            notes += _choice_notes(group, over)
         for field in group.edges:
             notes.append(
                 f"{group.name}: the chosen {field} {show(group.chosen[field])} lies at the edge of the values tried; "
@@ -242,4 +265,18 @@ def _notes(groups: Sequence[Group], compared: Sequence[Compared], common: Sequen
     if len({group.tried for group in groups}) > 1:
         counts = ", ".join(f"{group.name} {group.tried}" for group in groups)
         notes.append(f"Not every group chose among equally many settings: {counts}.")
+    return notes
+
+
+def _choice_notes(group: Group, over: str) -> list[str]:
+    """What a reader must know of the settings that were tried for a group."""
+    notes = []
+    if group.diverged:
+        notes.append(f"{group.name}: of all settings tried, {group.diverged} of {group.runs} runs diverged.")
+    if group.runs != group.tried * len(group.shared):
+        noun = over if len(group.shared) == 1 else f"{over}s"
+        notes.append(
+            f"{group.name}: its settings were not all tried with the same {over}s; they share "
+            f"{len(group.shared)} {noun} to choose by."
+        )
     return notes

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxft.errors import InputError, nearest
-from jaxft.study.groups import Group, Row, check_rows, grouped, is_number, larger_is_better, phrase, value_of
-from jaxft.study.statistics import bootstrap_interval, mean
+from jaxft.study.groups import Group, Row, check_rows, direction, grouped, is_number, phrase, value_of
+from jaxft.study.statistics import mean, mean_interval
 
 
 class Point(NamedTuple):
@@ -17,7 +17,8 @@ class Point(NamedTuple):
         x: where.
         values: of the seeds that did not diverge.
         mean: of them; None where there are none.
-        interval: bootstrap 95 % of the mean; None of fewer than two, and along the steps of a run.
+        interval: 95 % of the mean, Student's t of fewer than 20 values and the bootstrap's of more; None of fewer than
+            two, and along the steps of a run.
         diverged: how many runs did.
     """
 
@@ -106,7 +107,7 @@ def data_efficiency(
         >>> [(point.x, point.mean) for point in data_efficiency(rows, axis="labelled").curves[0].points]
         [(100.0, 0.75), (1000.0, 0.875)]
     """
-    maximise = larger_is_better(metric) if maximise is None else maximise
+    maximise = direction(rows, metric, maximise)
     check_rows(rows, fields=(axis,))
     if wrong := [row["config"].get(axis) for row in rows if not is_number(row["config"].get(axis))]:
         raise InputError(f"the axis {axis!r} has to hold numbers, but one run has {wrong[0]!r}: choose another field")
@@ -147,7 +148,7 @@ def learning_curves(
     Raises:
         InputError: as :func:`jaxft.study.compare.compare`, or no curve has such a value.
     """
-    maximise = larger_is_better(metric) if maximise is None else maximise
+    maximise = direction(rows, metric, maximise)
     groups = grouped(rows, by=by, metric=metric, over=over, maximise=maximise, equalise=equalise)
     known = {name for row in rows for entry in row.get("curve") or () for name in entry} - {"step"}
     if value not in known:
@@ -183,7 +184,7 @@ def cost_front(
     Raises:
         InputError: as :func:`jaxft.study.compare.compare`, or the cost is unknown or was not measured in some run.
     """
-    maximise = larger_is_better(metric) if maximise is None else maximise
+    maximise = direction(rows, metric, maximise)
     groups = grouped(rows, by=by, metric=metric, over=over, maximise=maximise, equalise=equalise)
     known = {name for row in rows for name in row.get("cost") or ()}
     if cost not in known:
@@ -232,7 +233,7 @@ def _point(x: float, values: Sequence[float | None], *, interval: bool = True) -
     finished = tuple(value for value in values if value is not None)
     if not finished:
         return Point(float(x), (), None, None, len(values))
-    around = bootstrap_interval(finished) if interval else None
+    around = mean_interval(finished) if interval else None
     return Point(float(x), finished, mean(finished), around, len(values) - len(finished))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +12,19 @@ from jaxft.study.statistics import mean
 
 Row = Mapping[str, Any]
 
-_SMALLER_IS_BETTER = (
-    *("loss", "perplexity", "error", "mse", "mae", "rmse", "entropy", "divergence", "seconds"),
-    *("nll", "ece", "brier", "wer", "cer", "bits", "distance"),
+_SMALLER_IS_BETTER = frozenset(
+    (
+        *("loss", "losses", "perplexity", "ppl", "error", "errors", "mse", "mae", "rmse", "entropy"),
+        *("divergence", "distance", "nll", "ece", "brier", "wer", "cer", "bits", "bpb", "bpc", "cost"),
+        *("costs", "seconds", "time", "latency", "bytes", "memory", "flops", "parameters", "risk", "regret"),
+    )
+)
+_LARGER_IS_BETTER = frozenset(
+    (
+        *("accuracy", "acc", "f1", "precision", "recall", "pearson", "spearman", "correlation", "matthews"),
+        *("mcc", "exact", "match", "em", "rouge", "rouge1", "rouge2", "rougel", "bleu", "auc", "auroc", "r2"),
+        *("kappa", "iou", "likelihood", "reward"),
+    )
 )
 
 
@@ -27,6 +38,9 @@ class Group(NamedTuple):
         edges: the equalised fields whose pick is the smallest or largest value that was tried.
         tried: how many settings the pick was made from.
         mixed: fields that differ from seed to seed.
+        diverged: how many of the runs of all settings tried diverged.
+        runs: how many there are of all settings tried.
+        shared: the seeds that every setting tried has a run of.
     """
 
     by: dict[str, Any]
@@ -35,6 +49,9 @@ class Group(NamedTuple):
     edges: tuple[str, ...]
     tried: int
     mixed: tuple[str, ...]
+    diverged: int
+    runs: int
+    shared: tuple[Any, ...]
 
     @property
     def name(self) -> str:
@@ -74,8 +91,10 @@ def grouped(
 
     The order is that of the fields in ``by``: numbers ascending, everything else as it first appears. With
     ``equalise``, every group tries all its settings of those fields and keeps the one with the best mean *validation*
-    metric over the seeds that its settings share; the test metric plays no part. Settings with fewer diverged runs are
-    preferred to any validation figure.
+    metric over the seeds that its settings share; the test metric plays no part. Settings of which a smaller share of
+    the runs diverged are preferred to any validation figure; where the runs of settings with equal shares diverged at
+    different seeds, so that no seed is left to all, each setting's mean is over its own. A group whose runs all
+    diverged is kept, with its first setting.
 
     Args:
         rows: of a study.
@@ -100,8 +119,12 @@ def grouped(
         ]
         chosen, kept = settings[0] if not equalise else _choose(settings, name, metric, maximise)
         mixed = tuple(field for field in _differing(list(kept.values())) if field != over)
-        edges = tuple(field for field in equalise if _at_edge(field, chosen, [setting for setting, _ in settings]))
-        groups.append(Group(values, kept, chosen, edges, len(settings), mixed))
+        tried = [row for _, runs in settings for row in runs.values()]
+        lost = sum(_diverged(row, metric, bool(equalise)) for row in tried)
+        listed = [setting for setting, _ in settings]
+        edges = tuple(field for field in equalise if lost < len(tried) and _at_edge(field, chosen, listed))
+        shared = tuple(seed for seed in settings[0][1] if all(seed in runs for _, runs in settings))
+        groups.append(Group(values, kept, chosen, edges, len(settings), mixed, lost, len(tried), shared))
     return groups
 
 
@@ -109,6 +132,12 @@ def check_rows(rows: Sequence[Row], *, metric: str | None = None, fields: Sequen
     """Raises InputError unless there are rows, with these fields in their configurations and this metric measured."""
     if not rows:
         raise InputError("there are no rows to compare: run the study first, or look at how the rows were filtered")
+    for place, row in enumerate(rows):
+        if not (isinstance(row.get("config"), Mapping) and isinstance(row.get("metrics"), Mapping)):
+            raise InputError(
+                f'row {place} (key {row.get("key", "unknown")}) is incomplete: a row has the "config" and the '
+                '"metrics" of its run; leave it out or run it again'
+            )
     known = {field for row in rows for field in row["config"]}
     for field in fields:
         if field not in known:
@@ -127,13 +156,33 @@ def check_rows(rows: Sequence[Row], *, metric: str | None = None, fields: Sequen
 
 
 def larger_is_better(metric: str) -> bool:
-    """Whether a metric of this name is one to maximise.
+    """Whether a metric of this name is one to maximise; of several words that say so the last one decides.
+
+    Raises:
+        InputError: the name has no word that says so.
 
     Example:
-        >>> larger_is_better("accuracy"), larger_is_better("target/loss")
-        (True, False)
+        >>> larger_is_better("accuracy"), larger_is_better("target/loss"), larger_is_better("bits_per_byte")
+        (True, False, False)
     """
-    return not any(word in _SMALLER_IS_BETTER for word in metric.lower().replace("/", "_").split("_"))
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", metric).lower())
+    known = [word for word in words if word in _SMALLER_IS_BETTER | _LARGER_IS_BETTER]
+    if not known:
+        raise InputError(
+            f"the metric {metric!r} does not say by its name whether larger is better: check its spelling, or "
+            "give maximise=True or maximise=False"
+        )
+    return known[-1] in _LARGER_IS_BETTER
+
+
+def direction(rows: Sequence[Row], metric: str, maximise: bool | None) -> bool:
+    """Whether a metric of these rows is one to maximise: as said, or by its name.
+
+    Raises:
+        InputError: no row has the metric, or its name does not say.
+    """
+    check_rows(rows, metric=metric)
+    return larger_is_better(metric) if maximise is None else maximise
 
 
 def value_of(row: Row, metric: str, part: str = "metrics") -> float | None:
@@ -200,28 +249,33 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 def _choose(
     settings: Sequence[tuple[dict[str, Any], dict[Any, Row]]], name: str, metric: str, maximise: bool
 ) -> tuple[dict[str, Any], dict[Any, Row]]:
-    """The setting with the fewest diverged runs and, of those, the best mean validation metric on common seeds."""
-    lost = [sum(row.get("status") == "diverged" for row in runs.values()) for _, runs in settings]
-    candidates = [pair for pair, count in zip(settings, lost, strict=True) if count == min(lost)]
-    if len(candidates) == 1:
+    """The setting with the smallest share of diverged runs and, of those, the best mean validation metric."""
+    lost = [mean([_diverged(row, metric, True) for row in runs.values()]) for _, runs in settings]
+    candidates = [pair for pair, share in zip(settings, lost, strict=True) if share == min(lost)]
+    if len(candidates) == 1 or min(lost) == 1:
         return candidates[0]
     usable: list[dict[Any, float]] = []
     for setting, runs in candidates:
-        values = {seed: value_of(row, metric, "validation") for seed, row in runs.items()}
-        if any(values[seed] is None and row.get("status") != "diverged" for seed, row in runs.items()):
+        if any(metric not in (row.get("validation") or {}) for row in runs.values() if row.get("status") != "diverged"):
             which = ", ".join(phrase(*pair) for pair in setting.items())
             raise InputError(
                 f"{name!r} with {which} has no validation {metric!r}, and settings are never chosen on test data: "
                 "give the experiment validation rows"
             )
+        values = {seed: value_of(row, metric, "validation") for seed, row in runs.items()}
         usable.append({seed: value for seed, value in values.items() if value is not None})
-    if not any(usable):
-        return candidates[0]
     shared = set.intersection(*map(set, usable))
-    if not shared:
+    if not set.intersection(*(set(runs) for _, runs in candidates)):
         raise InputError(f"the settings of {name!r} have no seed in common, so that none can be chosen: run the rest")
-    means = [mean([values[seed] for seed in sorted(shared, key=str)]) for values in usable]
+    means = [mean([values[seed] for seed in sorted(shared or values, key=str)]) for values in usable]
     return candidates[means.index(max(means) if maximise else min(means))]
+
+
+def _diverged(row: Row, metric: str, chosen: bool) -> bool:
+    """Whether a run diverged: its status says so or, where settings are chosen, its validation figure is none."""
+    validation = row.get("validation") or {}
+    undefined = chosen and metric in validation and value_of(row, metric, "validation") is None
+    return row.get("status") == "diverged" or undefined
 
 
 def _at_edge(field: str, chosen: dict[str, Any], settings: Sequence[dict[str, Any]]) -> bool:

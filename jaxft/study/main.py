@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from jaxft.errors import InputError, nearest
 from jaxft.study.flags import default_of, read_flags, with_values
 from jaxft.study.grid import Grid, field_types
+from jaxft.study.groups import larger_is_better
 from jaxft.study.listing import list_runs
 from jaxft.study.report import SEED, Layout, write_report
 from jaxft.study.revision import source_file
@@ -34,6 +35,7 @@ def main(
     *,
     directory: str | os.PathLike[str] | None = None,
     metric: str | None = None,
+    maximise: bool | None = None,
     equalise: Collection[str] = (),
     structure: Collection[str] = (),
     writers: Sequence[Writer] = (),
@@ -53,6 +55,7 @@ def main(
         grid: what is run if no flag says otherwise.
         directory: of the study; ``results/<name of the script>`` beside the script if None.
         metric: what the table compares; if None, perplexity of a language model, otherwise accuracy.
+        maximise: whether a larger metric is better; None decides by its name.
         equalise: settings, such as ``["lr"]``, of which every group keeps its own best by the validation rows.
         structure: names of floats that ``build`` needs as plain numbers.
         writers: each receives the figures of every point of every run this process does, and of those that a killed one
@@ -92,12 +95,15 @@ def main(
             list_runs(build, chosen.configs(start), place)
             return []
         enable_compile_cache()
+        named = options.metric or metric
+        if named is not None and maximise is None:
+            larger_is_better(named)  # refused now and not after the runs
         how: dict[str, Any] = {"stack": options.stack, "wait": not options.no_wait, "writers": writers, "stale": stale}
         if options.memory_limit is not None:
             how["memory_limit"] = options.memory_limit * _MIB
         with _told():
             rows = run_study(build, start, chosen, directory=place, structure=plain, **how)
-        _report(rows, start, chosen, place, Layout(script.stem, (), options.metric or metric, equal))
+        _report(rows, start, chosen, place, Layout(script.stem, (), named, equal, maximise))
         return rows
     except InputError as error:
         _end(2, str(error))

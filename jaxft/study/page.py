@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxft.errors import InputError, nearest
 from jaxft.files import atomic_file
+from jaxft.study.groups import larger_is_better
 
 SCRIPTS = ("rows.js", "format.js", "state.js", "filters.js", "groups.js", "table.js", "chart.js", "curves.js", "run.js")
 DIGITS = 6  # of a curve's values, which are drawn; metrics are kept as they are
@@ -28,6 +29,7 @@ def write_page(
     axes: Sequence[str] | None = None,
     metric: str | None = None,
     directory: str | os.PathLike[str] | None = None,
+    maximise: bool | None = None,
 ) -> None:
     """Writes a self-contained HTML page to sort, filter, group and compare the runs of a study.
 
@@ -41,6 +43,8 @@ def write_page(
         axes: fields of the configuration to show, filter and colour by; by default those that vary.
         metric: the metric shown first and sorted by; by default the first one of the rows.
         directory: the study's directory as the command that reproduces a run names it; by default ``DIR``.
+        maximise: whether a larger metric is better, and so stands first; None decides by its name, larger if that says
+            neither.
 
     Raises:
         InputError: there is no row, an axis or the metric is in none, or ``path`` cannot be written.
@@ -59,7 +63,8 @@ def write_page(
     study = {
         "title": title,
         "axes": _axes(rows, axes),
-        "metric": _metric(rows, metric),
+        "metric": (shown := _metric(rows, metric)),
+        "maximise": _maximise(shown) if maximise is None else maximise,
         "directory": "DIR" if directory is None else os.fspath(directory),
         **_compact(rows),
     }
@@ -91,6 +96,14 @@ def _metric(rows: Sequence[Row], metric: str | None) -> str | None:
     if metric is not None and metric not in names:
         raise InputError(f"expected a metric of the study, got {metric!r}; {nearest(metric, names)}")
     return metric or next(iter(names), None)
+
+
+def _maximise(metric: str | None) -> bool:
+    """The direction a page is sorted in at first, which anybody can turn round."""
+    try:
+        return metric is None or larger_is_better(metric)
+    except InputError:
+        return True
 
 
 def _names(rows: Sequence[Row], section: str) -> list[str]:

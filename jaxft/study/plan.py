@@ -24,12 +24,14 @@ class Plan:
         fields: names of the fields of a run, in the order they are shown.
         axes: the values of each field that varies.
         planned: the config of each run that is wanted, by its key.
+        parts: the axes of each part of the grids that were run; a run is of those parts that its config fits.
     """
 
     name: str
     fields: list[str]
     axes: dict[str, list[Any]] = field(default_factory=dict)
     planned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: list[dict[str, list[Any]]] = field(default_factory=list)
 
     def grown(self, other: Plan) -> Plan:
         """This plan with what another adds; a config that got a new key, of newer code or data, leaves the old one."""
@@ -40,7 +42,18 @@ class Plan:
             known += [value for value in values if canonical(value) not in have]
         renewed = set(map(canonical, other.planned.values()))
         kept = {key: config for key, config in self.planned.items() if canonical(config) not in renewed}
-        return Plan(self.name, self.fields, axes, kept | other.planned)
+        have = set(map(canonical, self.parts))
+        parts = self.parts + [part for part in other.parts if canonical(part) not in have]
+        return Plan(self.name, self.fields, axes, kept | other.planned, parts)
+
+    def means(self, axis: str, config: Mapping[str, Any]) -> bool:
+        """Whether a setting is an axis of the part of the grid that a run is of, as rank is not of full fine-tuning."""
+        own = [
+            part
+            for part in self.parts
+            if all(canonical(config.get(name)) in set(map(canonical, values)) for name, values in part.items())
+        ]
+        return not own or any(axis in part for part in own)
 
 
 def read_plan(directory: Path) -> Plan:
@@ -100,7 +113,11 @@ def check_new(directory: Path) -> None:
 
 
 def plan_of(
-    name: str, fields: Sequence[str], axes: Mapping[str, Sequence[Any]], planned: Mapping[str, Mapping[str, Any]]
+    name: str,
+    fields: Sequence[str],
+    axes: Mapping[str, Sequence[Any]],
+    planned: Mapping[str, Mapping[str, Any]],
+    parts: Sequence[Mapping[str, Sequence[Any]]] = (),
 ) -> Plan:
     """A plan as it is read back from JSON.
 
@@ -112,4 +129,5 @@ def plan_of(
         list(fields),
         plain({axis: tuple(values) for axis, values in axes.items()}),
         {key: plain(config) for key, config in planned.items()},
+        [plain({axis: tuple(values) for axis, values in part.items()}) for part in parts],
     )

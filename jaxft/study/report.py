@@ -32,12 +32,14 @@ class Layout(NamedTuple):
         by: the fields that set groups apart.
         metric: None takes the first of `METRICS` that the rows have, or else their first.
         equalise: fields that are chosen for each group on validation rows.
+        maximise: whether a larger metric is better; None decides by its name.
     """
 
     title: str
     by: tuple[str, ...]
     metric: str | None = None
     equalise: tuple[str, ...] = ()
+    maximise: bool | None = None
 
 
 def compare_runs(rows: Sequence[Mapping[str, Any]], layout: Layout) -> Comparison:
@@ -49,7 +51,8 @@ def compare_runs(rows: Sequence[Mapping[str, Any]], layout: Layout) -> Compariso
     metric = layout.metric or _metric(rows)
     seeds = {row["config"].get(SEED) for row in rows}
     test = "t" if len(seeds) > 1 else None
-    return compare(rows, by=layout.by, metric=metric, over=SEED, test=test, equalise=layout.equalise)
+    how: dict[str, Any] = {"test": test, "equalise": layout.equalise, "maximise": layout.maximise}
+    return compare(rows, by=layout.by, metric=metric, over=SEED, **how)
 
 
 def write_report(rows: Sequence[Mapping[str, Any]], directory: str | os.PathLike[str], layout: Layout) -> str:
@@ -92,7 +95,15 @@ def write_report(rows: Sequence[Mapping[str, Any]], directory: str | os.PathLike
             with atomic_file(place / f"{name}.{kind}") as temporary:
                 temporary.write_bytes(picture)
     axes = [*layout.by, *layout.equalise, *([SEED] if SEED not in layout.by else [])]
-    write_page(rows, place / "index.html", title=layout.title, axes=axes, metric=comparison.metric, directory=directory)
+    write_page(
+        rows,
+        place / "index.html",
+        title=layout.title,
+        axes=axes,
+        metric=comparison.metric,
+        directory=directory,
+        maximise=comparison.maximise,
+    )
     return table
 
 

@@ -78,6 +78,7 @@ def run_study(
         build,
         grid.configs(config),
         axes=grid.axes,
+        parts=grid.parts,
         masked=grid.masked,
         directory=directory,
         name=name,
@@ -107,6 +108,7 @@ def run_configs(
     lanes: int | None = None,
     programs: Programs | None = None,
     sources: Revision | None = None,
+    parts: Sequence[Mapping[str, Sequence[Any]]] = (),
 ) -> list[dict[str, Any]]:
     """Does runs that are listed one by one; what is not explained here is as in `run_study`.
 
@@ -126,6 +128,7 @@ def run_configs(
         lanes: runs side by side; as many as there are if None.
         programs: compiled by earlier calls with the same build; those of this call are added.
         sources: of ``build``; looked for if None.
+        parts: the axes of each part of the grid.
     """
     kept = programs is not None
     programs = Programs() if programs is None else programs
@@ -134,7 +137,7 @@ def run_configs(
     planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
     title = source_file(build).stem if name is None else name
     fields = list(field_types(type(configs[0])))
-    store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned)
+    store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned, parts=parts)
     sources.keep(Path(directory))
     options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit, "lanes": lanes}
     logger.info("%d runs in %d groups, %d done", len(planned), len(plans), len(planned.keys() & store.finished()))

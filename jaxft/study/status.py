@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,32 @@ class Status:
     Args:
         name: of the study.
         runs: every run that is planned: key, config, state (one of `STATES`) and, of those under way and stale,
-            worker, host, pid and since.
+            worker, host, pid and since; and the axes that mean something to it.
         axes: the values of each field that varies.
         unplanned: rows of runs that are no longer planned: of older code or data.
+        damaged: what lies among the rows and holds no whole one, by its path from the study's directory.
     """
 
     name: str
     runs: list[dict[str, Any]]
     axes: dict[str, list[Any]]
     unplanned: int
+    damaged: list[str] = field(default_factory=list)
 
     def counts(self, axis: str | None = None, value: Any = None) -> dict[str, int]:
-        """How many runs are planned and in each state, of all or of one value of an axis."""
-        runs = [run for run in self.runs if axis is None or canonical(run["config"].get(axis)) == canonical(value)]
+        """How many runs are planned and in each state, of all or of a value of an axis that means something to them."""
+        runs = [run for run in self.runs if axis is None or self._has(run, axis, value)]
         return {"planned": len(runs)} | {state: sum(run["state"] == state for run in runs) for state in STATES}
+
+    @staticmethod
+    def _has(run: Mapping[str, Any], axis: str, value: Any) -> bool:
+        return axis in run["axes"] and canonical(run["config"].get(axis)) == canonical(value)
 
 
 def study_status(directory: str | os.PathLike[str]) -> Status:
     """How far a study is: what has a row, who does what since when, and what nobody does.
+
+    A row file that is half-written or lacks its metrics counts as no row: it is set aside under another name, and kept.
 
     Args:
         directory: of the study.
@@ -54,8 +62,10 @@ def study_status(directory: str | os.PathLike[str]) -> Status:
     runs = []
     for key, config in plan.planned.items():
         done = {"state": states[key]} if key in states else None
-        runs.append({"key": key, "config": config, **(done or claims.get(key) or {"state": "missing"})})
-    return Status(plan.name, runs, plan.axes, len(states.keys() - plan.planned.keys()))
+        axes = [axis for axis in plan.axes if plan.means(axis, config)]
+        runs.append({"key": key, "config": config, "axes": axes, **(done or claims.get(key) or {"state": "missing"})})
+    damaged = [path.relative_to(store.directory).as_posix() for path in store.damaged()]
+    return Status(plan.name, runs, plan.axes, len(states.keys() - plan.planned.keys()), damaged)
 
 
 def _claims(directory: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -61,6 +61,7 @@ class Store:
         fields: Sequence[str],
         axes: Mapping[str, Sequence[Any]],
         planned: Mapping[str, Mapping[str, Any]],
+        parts: Sequence[Mapping[str, Sequence[Any]]] = (),
     ) -> Self:
         """Makes the directory of a study, or checks that it is this study's and adds to its plan.
 
@@ -71,11 +72,13 @@ class Store:
             axes: the values of each field that varies; added to those that are there.
             planned: the config of each run that is wanted, by its key; added likewise, except that a config which
                 had another key, of older code or data, is wanted under the new one only.
+            parts: the axes of each part of the grid; added likewise. Without any, every axis means something to every
+                run.
 
         Raises:
             InputError: the directory is another study's, holds other files, or cannot be written to.
         """
-        place, new = Path(directory), plan_of(name, fields, axes, planned)
+        place, new = Path(directory), plan_of(name, fields, axes, planned, parts)
         try:
             if not (place / NAME).is_file():
                 check_new(place)
@@ -96,10 +99,10 @@ class Store:
             False if the run already has a row, which stays as it is.
 
         Raises:
-            InputError: the row has no key or config, holds what JSON cannot, or cannot be written.
+            InputError: the row lacks its key, config or metrics, holds what JSON cannot, or cannot be written.
         """
-        if not isinstance(row.get("key"), str) or not isinstance(row.get("config"), Mapping):
-            raise InputError('a row has a "key" of text and the "config" of its run: give both')
+        if not isinstance(row.get("key"), str) or not is_whole(row):
+            raise InputError('a row has a "key" of text, the "config" of its run and its "metrics", numbers by name')
         try:
             text = json.dumps(_finite(row), allow_nan=False) + "\n"
         except TypeError as error:
@@ -131,6 +134,11 @@ class Store:
         if key not in self._whole and self.row(key) is not None:
             self._whole.add(key)
         return key in self._whole
+
+    def damaged(self) -> list[Path]:
+        """Files and directories under the names of rows that hold no whole row, and those set aside for it before."""
+        standing = [path for path in self._rows.glob("*.json") if _parse(path) is None]
+        return sorted([*standing, *self._rows.glob("*.damaged*")])
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row, in the order of the configs, field by field, then of the keys."""
@@ -179,17 +187,39 @@ def _read_row(path: Path) -> dict[str, Any] | None:
 def _parse(path: Path, name: str | None = None) -> dict[str, Any] | None:
     try:
         row = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError, IsADirectoryError):
         return None
-    whole = (
-        isinstance(row, dict)
-        and f"{row.get('key')}.json" == (name or path.name)
-        and isinstance(row.get("config"), dict)
+    named = isinstance(row, dict) and f"{row.get('key')}.json" == (name or path.name)
+    return row if named and is_whole(row) else None
+
+
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a row has what every reader of rows counts on: its config and metrics, and no other part of another kind.
+
+    Example:
+        >>> is_whole({"key": "3f9c", "config": {"lr": 0.1}, "metrics": {"accuracy": None}, "status": "diverged"})
+        True
+        >>> is_whole({"key": "3f9c", "config": {"lr": 0.1}})
+        False
+    """
+    parts = [row.get(name) for name in ("validation", "cost", "program", "provenance")]
+    return (
+        isinstance(row.get("config"), Mapping)
+        and isinstance(row.get("metrics"), Mapping)
+        and all(part is None or isinstance(part, Mapping) for part in parts)
+        and all(_is_figure(value) for part in (row["metrics"], parts[0] or {}) for value in part.values())
+        and isinstance(row.get("curve") or [], list | tuple)
+        and all(isinstance(point, Mapping) and "step" in point for point in row.get("curve") or ())
+        and isinstance(row.get("status", ""), str)
     )
-    return row if whole else None
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
 
 
 def _set_aside(path: Path) -> None:
+    """Gives a damaged row a name of its own beside the others; what was set aside before stays."""
     aside = path.with_name(f".{secrets.token_hex(8)}.aside")
     try:
         os.rename(path, aside)
@@ -197,13 +227,17 @@ def _set_aside(path: Path) -> None:
             os.link(aside, path)
             aside.unlink()
             return
-        os.replace(aside, path.with_suffix(".damaged"))
+        kept = path.with_suffix(".damaged")
+        if kept.exists():
+            kept = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
+        os.rename(aside, kept)
     except FileNotFoundError:
         return
     except OSError as error:
-        logger.warning("%s is damaged and counts as not run; it stays where it is (%s)", path, error.strerror)
+        reason = error.strerror
+        logger.warning("%s is damaged or incomplete and counts as not run; it stays where it is (%s)", path, reason)
         return
-    logger.warning("%s is damaged: it is now %s and counts as not run", path, path.with_suffix(".damaged").name)
+    logger.warning("%s is damaged or incomplete: it is now %s and counts as not run", path, kept.name)
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxft.study.compare import Compared, Comparison
 from jaxft.study.groups import show
-from jaxft.study.statistics import TESTS
+from jaxft.study.statistics import ENOUGH, INTERVALS, TESTS
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -53,7 +53,7 @@ def caption(comparison: Comparison) -> str:
         f"{'mean' if count == 1 else 'mean ± standard deviation (n − 1)'} over {over} {which}."
     ]
     if any(group.interval for group in comparison.groups):
-        sentences.append("Intervals: bootstrap, 95 %, bias-corrected and accelerated.")
+        sentences.append(f"Intervals: {INTERVALS[comparison.interval]}{_coverage(comparison)}.")
     if comparison.test is None:
         sentences.append("Bold: best mean; nothing was tested.")
     else:
@@ -87,8 +87,8 @@ def markdown_table(comparison: Comparison, *, digits: int = 3, percent: bool = F
         >>> print(markdown_table(compare(rows), digits=1, percent=True).split("\n\n")[0])
         | method | accuracy, % | 95 % interval | seeds | p | p (Holm) |
         |:---|---:|---:|---:|---:|---:|
-        | full | **91.0 ± 1.0** | 90.0 to 92.0 | 3 | – | – |
-        | head | 72.3 ± 2.5 | 70.0 to 75.0 | 3 | 0.005 | 0.005 |
+        | full | **91.0 ± 1.0** | 88.5 to 93.5 | 3 | – | – |
+        | head | 72.3 ± 2.5 | 66.1 to 78.6 | 3 | 0.005 | 0.005 |
     """
     header, body = _cells(comparison, digits, percent)
     left = len(comparison.by)
@@ -147,12 +147,13 @@ def latex_escape(text: str) -> str:
 def csv_groups(comparison: Comparison) -> str:
     """One line a group, figures at full precision and empty where there are none."""
     header = [*comparison.by, *(f"chosen_{field}" for field in comparison.equalise), "metric", "n", "diverged", "mean"]
-    header += ["std", "interval_low", "interval_high", "p", "p_holm", "best_or_equal", "at_edge"]
+    header += ["std", "interval", "interval_low", "interval_high", "p", "p_holm", "best_or_equal", "at_edge"]
     lines = []
     for group in comparison.groups:
         low, high = group.interval or (None, None)
         settings = [*group.by.values(), *(group.chosen[field] for field in comparison.equalise)]
-        figures = [comparison.metric, group.n, group.diverged, group.mean, group.std, low, high, group.p]
+        figures = [comparison.metric, group.n, group.diverged, group.mean, group.std, comparison.interval]
+        figures += [low, high, group.p]
         lines.append([*settings, *figures, group.adjusted_p, group.best_or_equal, " ".join(group.edges)])
     return _csv(header, lines)
 
@@ -200,6 +201,14 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _coverage(comparison: Comparison) -> str:
+    """What a bootstrap of few seeds is worth."""
+    counts = [group.n for group in comparison.groups if group.interval is not None]
+    if comparison.interval == "t" or min(counts) >= ENOUGH:
+        return ""
+    return f", too narrow for as few as {min(counts)} {comparison.over}s: it holds the mean less often than it says"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from scipy import stats
 import jaxft as ft
 from jaxft.study.compare import compare
 from jaxft.study.groups import grouped, larger_is_better, phrase, show
-from jaxft.study.statistics import TESTS, bootstrap_interval
+from jaxft.study.statistics import TESTS, bootstrap_interval, t_interval
 from tests.study.made_up import row, table
 
 FULL, LORA, HEAD = [0.90, 0.92, 0.91, 0.93], [0.91, 0.90, 0.92, 0.92], [0.70, 0.72, 0.75, 0.71]
@@ -44,7 +44,14 @@ def test_a_group_is_described_by_its_seeds():
     assert (group.name, group.by, group.n, group.diverged) == ("full", {"method": "full"}, 4, 0)
     assert group.mean == pytest.approx(0.915)
     assert group.std == pytest.approx(math.sqrt(5 / 3) / 100)
-    assert group.interval == bootstrap_interval(FULL)
+    assert group.interval == t_interval(FULL)
+
+
+def test_the_interval_is_students_of_few_seeds_and_can_be_named():
+    few, many = compare(table(THREE)), compare(table({"one": [0.8 + seed / 100 for seed in range(20)]}))
+    assert (few.interval, many.interval) == ("t", "bootstrap")
+    named = compare(table(THREE), interval="bootstrap")
+    assert named.groups[1].interval == bootstrap_interval(FULL)
 
 
 def test_groups_keep_the_order_of_their_names_and_ascend_in_their_numbers():
@@ -172,6 +179,45 @@ def test_settings_are_chosen_over_the_seeds_they_share():
         compare(apart, equalise=("lr",))
 
 
+def lost(method, *, at):
+    """Two rates and two seeds, of which those at (rate, seed) diverged."""
+    runs = [(rate, seed, None if (rate, seed) in at else 0.5 + rate) for rate in (0.01, 0.1) for seed in range(2)]
+    return [row(value, validation=value, method=method, lr=rate, seed=seed) for rate, seed, value in runs]
+
+
+def test_a_group_whose_runs_diverged_stays_when_settings_are_chosen():
+    all_lost = [(rate, seed) for rate in (0.01, 0.1) for seed in range(2)]
+    rows = lost("well", at=[]) + lost("apart", at=[(0.01, 0), (0.1, 1)]) + lost("dead", at=all_lost)
+    comparison = compare(rows, equalise=("lr",))
+    well, apart, dead = comparison.groups
+    assert (well.best_or_equal, apart.best_or_equal, dead.best_or_equal) == (True, False, False)
+    assert (apart.chosen, apart.diverged, len(apart.runs)) == ({"lr": 0.1}, 1, 2)
+    assert (dead.mean, dead.diverged, len(dead.runs), dead.edges) == (None, 2, 2, ())
+    assert "dead: all of its 2 runs diverged, and it is not compared." in comparison.notes
+    assert "dead: of all settings tried, 4 of 4 runs diverged." in comparison.notes
+    assert "apart: of all settings tried, 2 of 4 runs diverged." in comparison.notes
+
+
+def test_a_validation_figure_that_is_none_counts_as_diverged_for_the_choice():
+    rows = sweep()
+    rows[3]["validation"]["accuracy"] = None
+    assert grouped(rows, by=("method",), metric="accuracy", equalise=("lr",))[0].chosen == {"lr": 1e-2}
+
+
+def test_settings_tried_with_fewer_seeds_are_named():
+    comparison = compare(sweep()[:7], equalise=("lr",))
+    assert "lora: its settings were not all tried with the same seeds; they share 1 seed to choose by." in (
+        comparison.notes
+    )
+    assert not any("same seeds" in note for note in compare(sweep(), equalise=("lr",)).notes)
+
+
+def test_the_share_of_diverged_runs_counts_and_not_their_number():
+    lone = [row(None, validation=None, method="lora", lr=1e-5, seed=0)]
+    rows = lost("lora", at=[(0.01, 0), (0.1, 0)]) + lone
+    assert grouped(rows, by=("method",), metric="accuracy", equalise=("lr",))[0].chosen == {"lr": 0.1}
+
+
 def test_a_field_that_changes_with_the_seed_is_said():
     rows = [row(0.5, method="lora", lr=0.1 * (1 + seed), seed=seed) for seed in range(2)]
     assert compare(rows).notes == ("lora: lr differs between its seeds.",)
@@ -183,6 +229,7 @@ def test_a_field_that_changes_with_the_seed_is_said():
         ({"by": ("metod",)}, "no run has a field 'metod'.*nearest: method"),
         ({"metric": "acuracy"}, "no run has a metric 'acuracy'.*nearest: accuracy"),
         ({"test": "tt"}, "no paired test 'tt'"),
+        ({"interval": "bca"}, "no interval 'bca'"),
         ({"level": 5}, "level is a share"),
         ({"by": ("method", "seed")}, "'seed' is used twice"),
     ],
@@ -201,6 +248,14 @@ def test_no_rows_and_rows_without_the_metric_are_refused():
         compare(rows)
 
 
+@pytest.mark.parametrize("part", ["config", "metrics"])
+def test_an_incomplete_row_is_named(part):
+    rows = table(THREE)
+    del rows[2][part]
+    with pytest.raises(ft.InputError, match=r"row 2 \(key lora-2\) is incomplete"):
+        compare(rows)
+
+
 def test_groups_without_a_common_seed_are_refused():
     with pytest.raises(ft.InputError, match="no seed in common"):
         compare([row(0.5, method="one", seed=0), row(0.5, method="other", seed=1)])
@@ -209,4 +264,22 @@ def test_groups_without_a_common_seed_are_refused():
 def test_settings_are_shown_in_words():
     assert [show(value) for value in (None, True, 3e-4, 8, "lora")] == ["–", "yes", "0.0003", "8", "lora"]
     assert (phrase("method", "lora"), phrase("norm", False)) == ("lora", "norm no")
-    assert [larger_is_better(name) for name in ("f1", "test/perplexity", "masked_lm_loss", "lossless")] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "larger"),
+    [
+        (("accuracy", "accuracy_low", "f1", "macroF1", "matthews", "pearson", "spearman", "precision", "recall"), True),
+        (("exact_match", "rouge1", "rougeL", "answer/f1", "error_detection_accuracy"), True),
+        (("loss", "test/perplexity", "masked_lm_loss", "nll", "mse", "cost", "error-rate", "accuracy_loss"), False),
+    ],
+)
+def test_the_direction_of_a_metric_is_known_by_its_name(names, larger):
+    assert [larger_is_better(name) for name in names] == [larger] * len(names)
+
+
+def test_a_metric_of_unknown_direction_is_asked_for():
+    rows = [{**made, "metrics": {"lossless": made["metrics"]["accuracy"]}} for made in table(THREE)]
+    with pytest.raises(ft.InputError, match=r"'lossless' does not say .*, or give maximise=True or maximise=False"):
+        compare(rows, metric="lossless")
+    assert compare(rows, metric="lossless", maximise=False).groups[2].best_or_equal

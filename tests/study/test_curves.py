@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import jaxft as ft
 from jaxft.study.curves import cost_front, data_efficiency, learning_curves
 from jaxft.study.figures import front_picture
-from jaxft.study.statistics import bootstrap_interval
+from jaxft.study.statistics import t_interval
 from tests.study.made_up import row, study
 
 
@@ -25,7 +25,7 @@ def test_a_data_efficiency_curve_has_the_mean_and_interval_of_each_number_of_row
     assert [point.x for point in lora.points] == [100, 1000]
     values = [each["metrics"]["accuracy"] for each in rows if each["config"]["method"] == "lora"][:5]
     assert lora.points[1].values == tuple(values)
-    assert lora.points[1].interval == bootstrap_interval(values)
+    assert lora.points[1].interval == t_interval(values)
 
 
 def test_learning_rates_are_chosen_anew_for_each_number_of_rows():

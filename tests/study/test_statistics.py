@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import jaxft as ft
-from jaxft.study.statistics import TESTS, bootstrap_interval, holm, mean, paired_test, standard_deviation
+from jaxft.study.statistics import (
+    TESTS,
+    bootstrap_interval,
+    holm,
+    mean,
+    mean_interval,
+    paired_test,
+    standard_deviation,
+    t_interval,
+)
 
 FINITE = st.floats(-1e6, 1e6, allow_subnormal=False)
 SEVERAL = st.lists(FINITE, min_size=1, max_size=7)
@@ -52,6 +61,36 @@ def test_the_interval_covers_the_mean_about_as_often_as_documented(count, least,
     assert least <= hits / 300 <= most
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
+def test_students_interval_covers_the_mean_of_normal_values_as_often_as_it_says(count):
+    draws = np.random.default_rng(count).normal(0.8, 0.02, (4000, count))
+    hits = sum(low <= 0.8 <= high for low, high in map(t_interval, draws))
+    assert 0.94 <= hits / 4000 <= 0.96
+
+
+@pytest.mark.parametrize(("count", "most"), [(2, 0.55), (3, 0.78), (5, 0.88)])
+def test_the_bootstrap_of_a_few_values_covers_too_seldom(count, most):
+    draws = np.random.default_rng(count).normal(0.8, 0.02, (300, count))
+    hits = sum(low <= 0.8 <= high for low, high in (bootstrap_interval(values, resamples=999) for values in draws))
+    assert hits / 300 <= most
+
+
+def test_students_interval_is_scipys():
+    values = np.random.default_rng(4).normal(size=6)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert t_interval(values, confidence=0.9) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert (t_interval([0.5]), t_interval([0.5, 0.5])) == (None, (0.5, 0.5))
+
+
+def test_the_interval_of_a_mean_is_students_below_twenty_values_unless_named():
+    few, many = np.random.default_rng(5).normal(size=(2, 20))
+    assert mean_interval(few[:19]) == t_interval(few[:19])
+    assert mean_interval(many) == bootstrap_interval(many)
+    assert mean_interval(few[:5], kind="bootstrap") == bootstrap_interval(few[:5])
+    with pytest.raises(ft.InputError, match=r"no interval 'boostrap'.*nearest: bootstrap"):
+        mean_interval(few, kind="boostrap")
+
+
 @settings(max_examples=30, deadline=None)
 @given(SEVERAL.filter(lambda values: len(values) > 1), st.randoms())
 def test_the_interval_lies_within_the_values_whatever_their_order(values, random):
@@ -66,8 +105,9 @@ def test_the_interval_lies_within_the_values_whatever_their_order(values, random
 def test_a_surer_interval_is_no_narrower(values):
     narrow = bootstrap_interval(values, confidence=0.8, resamples=499)
     wide = bootstrap_interval(values, confidence=0.99, resamples=499)
-    assert wide[0] <= narrow[0]
-    assert narrow[1] <= wide[1]
+    rounding = 1e-12 * max(map(abs, values))
+    assert wide[0] <= narrow[0] + rounding
+    assert narrow[1] <= wide[1] + rounding
 
 
 @pytest.mark.parametrize("count", [2, 5, 12])
@@ -110,6 +150,44 @@ def test_the_wilcoxon_test_of_many_seeds_is_the_normal_one():
 def test_one_and_the_same_difference_claims_no_more_than_the_signs_can():
     for test in TESTS:
         assert paired_test([0.3, 0.4, 0.5, 0.6, 0.7], [0.2, 0.3, 0.4, 0.5, 0.6], test=test) == 2 / 2**5
+
+
+@pytest.mark.parametrize("count", [2, 5, 21, 40])
+def test_equal_differences_of_any_number_of_seeds_claim_what_the_signs_say(count):
+    base = np.random.default_rng(count).uniform(0.5, 0.9, count)
+    for test in ("t", "permutation"):
+        assert paired_test(base + 0.01, base, test=test) == 2.0 ** (1 - count)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("scale", [1.0, 700.0, 1e-3])
+def test_differences_of_float32_figures_that_are_equal_up_to_rounding_are_equal(test, scale):
+    base = np.random.default_rng(0).uniform(0.05, 1, 8)
+    shifted = np.float32(scale * (base + 0.01)), np.float32(scale * base)
+    assert np.ptp(shifted[0].astype(float) - shifted[1].astype(float)) > 0
+    assert paired_test(*shifted, test=test) == 2 / 2**8
+    assert paired_test(np.float32(scale * base), scale * base, test=test) == 1
+
+
+def test_differences_beyond_rounding_are_tested_as_they_are():
+    base = np.random.default_rng(1).uniform(0.5, 1, 8)
+    moved = base + 0.01 + 1e-5 * np.random.default_rng(2).normal(size=8)
+    assert paired_test(moved, base) == pytest.approx(stats.ttest_rel(moved, base).pvalue, rel=1e-9)
+    assert paired_test(moved, base) < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_tests_are_scipys_on_random_figures(seed):
+    generator = np.random.default_rng(seed)
+    first, second = generator.normal(0.8, 0.02, size=(2, int(generator.integers(3, 12))))
+    first = first + generator.choice([0, 0.01, 0.05])
+    assert paired_test(first, second) == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-9)
+    expected = stats.wilcoxon(first, second, method="exact").pvalue
+    assert paired_test(first, second, test="wilcoxon") == pytest.approx(expected, rel=1e-9)
+    flips = stats.permutation_test(
+        (first - second,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert paired_test(first, second, test="permutation") == pytest.approx(flips.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("test", TESTS)

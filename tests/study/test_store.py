@@ -87,16 +87,42 @@ def test_pandas_and_duckdb_read_the_rows(tmp_path):
         assert found.fetchall() == [(0.1, 0.9, 0.5), (0.2, None, 0.5)]
 
 
-@pytest.mark.parametrize("content", [b"", b'{"key": "a", "conf', b"[]", b'{"key": "b", "config": {}}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b'{"key": "a", "conf', b"[]", b'{"key": "b", "config": {}, "metrics": {}}', b"\xff\x00"),
+        *(b'{"key": "a", "config": {}}', b'{"key": "a", "config": {}, "metrics": null}'),
+        b'{"key": "a", "config": {}, "metrics": {"accuracy": "high"}}',
+        b'{"key": "a", "config": {}, "metrics": {}, "curve": [{"loss": 1}]}',
+    ],
+)
 def test_a_damaged_row_is_set_aside_and_its_run_is_done_again(tmp_path, content, caplog):
     opened(tmp_path).add(row("b"))
     (tmp_path / "rows/a.json").write_bytes(content)
     store = Store(tmp_path)
     assert store.finished() == {"b"}
-    assert "a.json is damaged" in caplog.text
+    assert "a.json is damaged or incomplete: it is now a.damaged" in caplog.text
     assert (tmp_path / "rows/a.damaged").read_bytes() == content
     assert store.add(row("a"))
     assert [each["key"] for each in store.rows()] == ["a", "b"]
+
+
+def test_a_directory_named_like_a_row_is_set_aside(tmp_path, caplog):
+    store = opened(tmp_path)
+    store.add(row("b"))
+    (tmp_path / "rows/a.json").mkdir()
+    assert store.rows() == [row("b")]
+    assert "a.json is damaged" in caplog.text
+    assert store.add(row("a"))
+    assert store.damaged() == [tmp_path / "rows/a.damaged"]
+
+
+def test_nothing_that_was_set_aside_is_overwritten(tmp_path):
+    store = opened(tmp_path)
+    for content in ("one", "two"):
+        (tmp_path / "rows/a.json").write_text(content)
+        store.finished()
+    assert sorted(path.read_text() for path in store.damaged()) == ["one", "two"]
 
 
 def test_a_damaged_row_does_not_stop_a_good_one(tmp_path):
@@ -188,7 +214,11 @@ def test_a_description_that_is_none_is_refused(tmp_path, content, said):
 
 @pytest.mark.parametrize(
     ("bad", "said"),
-    [({"config": {}}, "a row has"), ({"key": "a", "config": {"f": print}}, "cannot be written as JSON")],
+    [
+        ({"config": {}, "metrics": {}}, "a row has"),
+        ({"key": "a", "config": {}}, "a row has"),
+        ({"key": "a", "config": {"f": print}, "metrics": {}}, "cannot be written as JSON"),
+    ],
 )
 def test_a_row_that_cannot_be_kept_is_refused(tmp_path, bad, said):
     store = opened(tmp_path)

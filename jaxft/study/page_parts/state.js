@@ -1,7 +1,6 @@
 // What the page shows. All of it is in the hash of the address, so that a view can be linked.
 
-const LOWER_IS_BETTER = /loss|error|perplexity/;
-const DEFAULT_SORT = study.metric ? `${LOWER_IS_BETTER.test(study.metric) ? "" : "-"}metrics.${study.metric}` : "key";
+const DEFAULT_SORT = study.metric ? `${study.maximise ? "-" : ""}metrics.${study.metric}` : "key";
 const QUANTITIES = namesIn("curve").filter((name) => name !== "step");
 const SINGLE = {
   sort: DEFAULT_SORT,
