@@ -158,7 +158,7 @@ def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> 
     keys, of_run = [], {}
     for config in group.configs:
         known = programs.known(build, group, config)
-        key = run_key(settings(config), code=sources.code, base=known.base, data=known.data)
+        key = run_key(settings(config), code=sources.code, base=known.base, built=known.built, data=known.data)
         keys.append(key)
         of_run[key] = known
     return Plan(group, keys, of_run)
