@@ -22,6 +22,7 @@ import jax
 import jaxft
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
+from jaxft.study.loaded import loaded_source
 
 FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_most_optimizations")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "quax", "numpy", "transformers")
@@ -60,8 +61,10 @@ class Revision(NamedTuple):
 def revision(build: Callable[..., Any]) -> Revision:
     """The sources of a function: its file, the files beside and below it that it imports, and jaxft's own.
 
+    Of a file that changed after this process loaded it, it is the content that was loaded; see `loaded_source`.
+
     Raises:
-        InputError: the function was not defined in a file.
+        InputError: the function was not defined in a file, or a file is known to have changed before it was read here.
     """
     try:
         script = Path(inspect.getsourcefile(build) or "").resolve()
@@ -73,7 +76,7 @@ def revision(build: Callable[..., Any]) -> Revision:
     modules = _local(inspect.getmodule(build), _root(script))
     root = min([_root(script), *map(_start, modules.items())], key=lambda start: len(start.parts))
     for path in sorted(modules.keys() | {script}):
-        files[path.relative_to(root).as_posix()] = path.read_bytes()
+        files[path.relative_to(root).as_posix()] = loaded_source(path, modules.get(path, build.__module__))
     digest = hashlib.sha256(package_hash().encode())
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)

@@ -15,7 +15,9 @@ import pytest
 
 import jaxft as ft
 from jaxft.study.experiment import structure_of
-from jaxft.study.trace import describe
+from jaxft.study.program import Program
+from jaxft.study.row import bits
+from jaxft.study.trace import Outcome, describe
 from tests.study import every_float
 from tests.study.every_float import Config
 
@@ -62,9 +64,37 @@ def test_every_array_is_part_of_the_base(name):
     assert before[2] == after[2]
 
 
-def test_rows_count_by_their_content():
-    before, after = identity(made()), identity(made(data=2.0))
-    assert before[2] != after[2]
+def other_bias(c: Config) -> ft.Experiment:
+    one = every_float.build(c)
+    return one._replace(model=one.model._replace(params={**one.model.params, "bias": jnp.ones(10)}))
+
+
+def test_params_that_no_setting_touches_are_part_of_the_base():
+    assert identity(other_bias)[0] != identity(every_float.build)[0]
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_rows_of_every_part_count_by_their_content(part):
+    def build(c: Config) -> ft.Experiment:
+        one = every_float.build(c)
+        moved = {**one.data[part], "pixels": one.data[part]["pixels"] + np.float32(1)}
+        return one._replace(data={**one.data, part: moved})
+
+    assert identity(build)[2] != identity(every_float.build)[2]
+
+
+@pytest.mark.parametrize("part", Outcome._fields)
+def test_bits_are_of_all_that_a_run_computed(part):
+    whole = Outcome({"loss": np.ones(2)}, {"test": np.ones((1, 3, 2))}, np.ones((2, 2), np.uint32))
+    assert bits(whole) == bits(jax.tree.map(np.copy, whole))
+    assert bits(whole._replace(**{part: jax.tree.map(lambda a: a + 1, getattr(whole, part))})) != bits(whole)
+
+
+def test_runs_of_one_call_share_its_seconds(tmp_path, monkeypatch):
+    run = Program.run
+    monkeypatch.setattr(Program, "run", lambda self, values: (run(self, values)[0], 12.0))
+    rows = ft.run_study(every_float.build, Config(), ft.grid(seed=range(4)), directory=tmp_path, stack="vmap")
+    assert [row["cost"]["seconds"] for row in rows] == [3.0] * 4
 
 
 @pytest.mark.parametrize(
