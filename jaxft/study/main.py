@@ -93,7 +93,12 @@ def main(
             return []
         enable_compile_cache()
         how: dict[str, Any] = {"stack": options.stack, "wait": not options.no_wait, "writers": writers, "stale": stale}
+        how |= {"metric": options.metric or metric, "equalise": equal}
         if options.memory_limit is not None:
+            if options.memory_limit < 1:
+                raise InputError(
+                    f"--memory-limit expects a whole number of MiB from 1 up, but got {options.memory_limit}"
+                )
             how["memory_limit"] = options.memory_limit * _MIB
         with _told():
             rows = run_study(build, start, chosen, directory=place, structure=plain, **how)

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import os
 import platform
 import subprocess
@@ -25,6 +26,8 @@ from jaxft.files import atomic_directory
 from jaxft.study.loaded import loaded_source
 
 FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_most_optimizations")
+REPORT_ONLY = ("grid", "directory", "metric", "equalise", "writers", "stale", "arguments")
+"""What ``main`` takes that no run depends on."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "quax", "numpy", "transformers")
 
 
@@ -78,9 +81,49 @@ def revision(build: Callable[..., Any]) -> Revision:
     for path in sorted(modules.keys() | {script}):
         files[path.relative_to(root).as_posix()] = loaded_source(path, modules.get(path, build.__module__))
     digest = hashlib.sha256(package_hash().encode())
+    own = script.relative_to(root).as_posix()
     for name, content in files.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return Revision(digest.hexdigest(), script.relative_to(root).as_posix(), build.__qualname__, files)
+        counted = without_report(content) if name == own else content
+        digest.update(f"{name}\0{len(counted)}\0".encode() + counted)
+    return Revision(digest.hexdigest(), own, build.__qualname__, files)
+
+
+def without_report(content: bytes) -> bytes:
+    r"""A script without what its calls of ``main`` say of the grid, the report and the directory.
+
+    None of it changes what a run computes: the settings of a run are in its key.
+
+    Args:
+        content: Python.
+
+    Example:
+        >>> one, other = (b"ft.main(Config, build, metric='f1')\n", b"ft.main(Config, build,\n  equalise=['lr'])\n")
+        >>> without_report(one) == without_report(other)
+        True
+        >>> without_report(b"ft.main(Config, other)\n") == without_report(one)
+        False
+    """
+    lines = content.splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    kept, done = [], 0
+    for call in _calls_of_main(ast.parse(content)):
+        start = starts[call.lineno - 1] + call.col_offset
+        end = starts[(call.end_lineno or call.lineno) - 1] + (call.end_col_offset or 0)
+        call.keywords = [keyword for keyword in call.keywords if keyword.arg not in REPORT_ONLY]
+        kept += [content[done:start], ast.unparse(call).encode()]
+        done = end
+    return b"".join([*kept, content[done:]])
+
+
+def _calls_of_main(module: ast.Module) -> Iterator[ast.Call]:
+    """Those that are statements of the script itself, or below its ``if __name__ == "__main__"``."""
+    for statement in module.body:
+        inner = statement.body if isinstance(statement, ast.If) else [statement]
+        for each in inner:
+            if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call):
+                name = each.value.func
+                if getattr(name, "attr", getattr(name, "id", None)) == "main":
+                    yield each.value
 
 
 @cache

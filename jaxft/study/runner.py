@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxft.errors import InputError, nearest
 from jaxft.study.claims import Claims
 from jaxft.study.grid import Grid, field_types
 from jaxft.study.keys import run_key
+from jaxft.study.predictions import figure_names
 from jaxft.study.program import Stack, make_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import make_row
@@ -51,6 +53,8 @@ def run_study(
     writers: Sequence[Writer] = (),
     stale: float = 60.0,
     wait: bool = True,
+    metric: str | None = None,
+    equalise: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Does every run of a grid that the directory does not hold yet, and returns the rows of all of them.
 
@@ -70,6 +74,8 @@ def run_study(
             left untold.
         stale: seconds without a sign of life after which the runs of another process are taken over.
         wait: for the runs that other processes do.
+        metric: that will be compared; refused before the first run if the runs will not have it.
+        equalise: settings that will be chosen on validation rows; refused likewise if there are none.
 
     Raises:
         InputError: the settings, the directory or what ``build`` returns are not as expected.
@@ -87,6 +93,8 @@ def run_study(
         writers=writers,
         stale=stale,
         wait=wait,
+        metric=metric,
+        equalise=equalise,
     )
 
 
@@ -107,6 +115,8 @@ def run_configs(
     lanes: int | None = None,
     programs: Programs | None = None,
     sources: Revision | None = None,
+    metric: str | None = None,
+    equalise: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Does runs that are listed one by one; what is not explained here is as in `run_study`.
 
@@ -126,11 +136,16 @@ def run_configs(
         lanes: runs side by side; as many as there are if None.
         programs: compiled by earlier calls with the same build; those of this call are added.
         sources: of ``build``; looked for if None.
+        metric: that will be compared.
+        equalise: settings that will be chosen on validation rows.
     """
     kept = programs is not None
     programs = Programs() if programs is None else programs
     sources = revision(build) if sources is None else sources
     plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
+    chosen = [name for name in equalise if len({getattr(config, name) for config in configs}) > 1]
+    for facts in {id(facts): facts for plan in plans for facts in plan.facts.values()}.values():
+        _check_measured(facts, metric, chosen)
     planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
     title = source_file(build).stem if name is None else name
     fields = list(field_types(type(configs[0])))
@@ -162,6 +177,22 @@ def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> 
         keys.append(key)
         of_run[key] = known
     return Plan(group, keys, of_run)
+
+
+def _check_measured(facts: Facts, metric: str | None, equalise: Sequence[str]) -> None:
+    """Refuses a comparison that the rows could not give.
+
+    Raises:
+        InputError: there is no such metric, or there are no validation rows to choose on.
+    """
+    if equalise and "validation" not in facts.labels:
+        raise InputError(
+            f"{equalise[0]} is to be chosen on validation rows, but the experiment has none, and settings are never "
+            "chosen on test data: give its data validation rows, or leave equalise out"
+        )
+    names = figure_names(facts.labels["test"], facts.task) if metric else []
+    if metric and metric not in names:
+        raise InputError(f"the runs have no metric {metric!r}; {nearest(metric, names)}")
 
 
 def _work(

@@ -89,9 +89,11 @@ def test_settings_are_equalised_on_validation_rows(tmp_path):
         (("--method", "lroa"), "none has lroa; nearest: lora"),
         (("--structure", "lrr"), "structure names 'lrr', which is no field of the settings; nearest: lr"),
         (("--equalise", "lrr"), "equalise names 'lrr'"),
+        (("--metric", "acuracy"), "the runs have no metric 'acuracy'; nearest: accuracy"),
+        (("--memory-limit", "0"), "--memory-limit expects a whole number of MiB from 1 up, but got 0"),
+        (("--memory-limit", "-5"), "--memory-limit expects a whole number of MiB from 1 up, but got -5"),
         (("--rank",), "--rank expects a value"),
         (("--rank", "0", "--method", "lora"), "rank of at least 1"),
-        (("--seed", "0", "--stack", "map", "--memory-limit", "0"), "MiB"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, words, sentence):
@@ -100,6 +102,19 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, words, sentence):
     assert end.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert sentence in said
+    assert not list((tmp_path / "study").glob("rows/*"))
+
+
+def test_settings_without_validation_rows_are_refused_before_the_first_run(tmp_path, capsys):
+    def without(c: Config) -> ft.Experiment:
+        one = build(c)
+        return one._replace(data={name: one.data[name] for name in ("train", "test")})
+
+    words = ("--method", "full", "--lr", "1e-3", "1e-2", "--equalise", "lr")
+    with pytest.raises(SystemExit):
+        ft.main(Config, without, grid=WHOLE, directory=tmp_path / "study", arguments=words)
+    assert "lr is to be chosen on validation rows, but the experiment has none" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_field_with_the_name_of_an_option_is_refused(capsys):

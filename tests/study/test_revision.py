@@ -108,3 +108,18 @@ def test_a_function_without_a_file_is_refused():
     exec("def build(c): return c", space)
     with pytest.raises(ft.InputError, match="was not defined in a file"):
         revision(space["build"])
+
+
+def test_what_the_report_shows_is_no_other_code(sources):
+    place, _ = sources
+    codes = []
+    for call in (
+        "main(build)",
+        "ft.main(build,\n    metric='f1', equalise=('lr',))",
+        "ft.main(build, structure=('lr',))",
+    ):
+        (place / "script.py").write_text(f'{SCRIPT}\nif __name__ == "__main__":\n    {call}\n')
+        codes.append(revision(imported()).code)
+    assert len(set(codes)) == 3
+    (place / "script.py").write_text(f'{SCRIPT}\nif __name__ == "__main__":\n    ft.main(build, metric="loss")\n')
+    assert revision(imported()).code == codes[1]
