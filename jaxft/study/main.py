@@ -89,7 +89,7 @@ def main(
         plain = _known("structure", (*structure, *options.structure), names)
         start = _start(config, chosen)
         if options.list:
-            list_runs(build, chosen.configs(start), place)
+            list_runs(build, start, chosen, place, plain)
             return []
         enable_compile_cache()
         how: dict[str, Any] = {"stack": options.stack, "wait": not options.no_wait, "writers": writers, "stale": stale}

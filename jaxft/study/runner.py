@@ -146,7 +146,7 @@ def run_configs(
     chosen = [name for name in equalise if len({getattr(config, name) for config in configs}) > 1]
     for facts in {id(facts): facts for plan in plans for facts in plan.facts.values()}.values():
         _check_measured(facts, metric, chosen)
-    planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
+    planned = _planned(plans)
     title = source_file(build).stem if name is None else name
     fields = list(field_types(type(configs[0])))
     store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned)
@@ -167,6 +167,23 @@ def run_configs(
         tell_missed(store, claims, writers)
         claims.sweep(store.finished())
     return [row for row in store.rows() if row["key"] in planned]
+
+
+def keys_of(
+    build: Build,
+    configs: Sequence[Any],
+    axes: Mapping[str, Sequence[Any]],
+    masked: Mapping[str, int],
+    structure: Collection[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """The key of each run as it would be done now, and its settings; the arguments are those of `run_configs`."""
+    sources, programs = revision(build), Programs()
+    plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
+    return _planned(plans)
+
+
+def _planned(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
+    return {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
 
 
 def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> Plan:

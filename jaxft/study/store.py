@@ -143,13 +143,21 @@ def read_rows(directory: str | os.PathLike[str], *, flat: bool = True) -> list[d
 
     Args:
         directory: of the study.
-        flat: one column a value, such as ``config.lr`` and ``metrics.accuracy``; otherwise as they were written.
+        flat: one column a value, such as ``config.lr`` and ``metrics.accuracy``, and ``planned``, which is False where
+            code, params or data have changed since; otherwise as they were written.
 
     Raises:
         InputError: the directory holds no study.
     """
-    rows = Store(directory).rows()
-    return [dict(_flattened(row)) for row in rows] if flat else rows
+    store = Store(directory)
+    rows, planned = store.rows(), store.plan.planned
+    if older := sum(row["key"] not in planned for row in rows):
+        logger.warning(
+            "%d of the %d rows in %s are of runs that are no longer planned, of older code, params or data: 'planned' "
+            "tells them apart in flat rows; delete their files where they should not count",
+            *(older, len(rows), directory),
+        )
+    return [{**dict(_flattened(row)), "planned": row["key"] in planned} for row in rows] if flat else rows
 
 
 def _write_plan(place: Path, new: Plan) -> None:

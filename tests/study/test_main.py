@@ -75,6 +75,31 @@ def test_list_shows_the_state_of_every_run_and_does_none(finished, capsys):
     assert not directory.with_name("new").exists()
 
 
+def test_list_and_a_run_agree_after_the_data_changed(tmp_path, capsys, caplog):
+    moved = []
+
+    def changing(c: Config) -> ft.Experiment:
+        one = build(c)
+        rows = {name: {**part, "x": part["x"] + len(moved)} for name, part in one.data.items()}
+        return one._replace(data=rows)
+
+    def run(*words: str) -> list[dict]:
+        words = ("--method", "full", "--seed", "0", "1", *words)
+        return ft.main(Config, changing, grid=WHOLE, directory=tmp_path / "study", arguments=words)
+
+    first = run()
+    run("--list")
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "finished"]
+    moved.append("on")
+    run("--list")
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "missing"]
+    second = run()
+    assert not {row["key"] for row in first} & {row["key"] for row in second}
+    rows = ft.study.read_rows(tmp_path / "study")
+    assert {row["key"] for row in rows if row["planned"]} == {row["key"] for row in second}
+    assert "2 of the 4 rows" in caplog.text
+
+
 def test_settings_are_equalised_on_validation_rows(tmp_path):
     words = ("--method", "full", "--lr", "1e-4", "1e-2", "--seed", "0", "1", "--equalise", "lr")
     study(tmp_path / "study", *words)
