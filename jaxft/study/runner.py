@@ -20,7 +20,7 @@ from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import make_row
 from jaxft.study.store import Store
 from jaxft.study.structures import Group, Programs, groups, in_words, settings
-from jaxft.study.telling import Writer, add_and_tell, tell_missed
+from jaxft.study.telling import Lasting, Writer, add_and_tell, tell_missed
 from jaxft.study.trace import Build, Facts
 
 logger = logging.getLogger(__name__)
@@ -151,20 +151,21 @@ def run_configs(
     fields = list(field_types(type(configs[0])))
     store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned)
     sources.keep(Path(directory))
+    lasting = [Lasting(writer) for writer in writers]
     options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit, "lanes": lanes}
     logger.info("%d runs in %d groups, %d done", len(planned), len(plans), len(planned.keys() & store.finished()))
     with Claims(directory, stale=stale) as claims:
         while missing := planned.keys() - store.finished():
             done = 0
             for plan in plans:
-                done += _work(build, plan, sources, store, claims, options, writers, programs)
+                done += _work(build, plan, sources, store, claims, options, lasting, programs)
                 if not kept:  # a program holds its base and data on the device
                     programs.compiled.clear()
             if not done and planned.keys() - store.finished() == missing:
                 if not wait:
                     break
                 time.sleep(min(1.0, stale / 6))
-        tell_missed(store, claims, writers)
+        tell_missed(store, claims, lasting)
         claims.sweep(store.finished())
     return [row for row in store.rows() if row["key"] in planned]
 
@@ -219,7 +220,7 @@ def _work(
     store: Store,
     claims: Claims,
     options: Mapping[str, Any],
-    writers: Sequence[Writer],
+    writers: Sequence[Lasting],
     programs: Programs,
 ) -> int:
     """Does what nobody has done or does of a group; returns how many runs."""

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from jaxft.errors import InputError
 from jaxft.files import atomic_file
-from jaxft.study.exclusive import sweep_drafts, sync_directory, write_new
+from jaxft.study.exclusive import remedy, sweep_drafts, sync_directory, write_new
 from jaxft.study.plan import NAME, Plan, check_new, check_same, plan_of, read_plan
 
 logger = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class Store:
             with FileLock(place / ".study.lock"):
                 _write_plan(place, new)
         except OSError as error:
-            raise InputError(
-                f"cannot write {place} ({error.strerror}): choose a directory that can be written to"
-            ) from (error)
+            raise InputError(f"cannot write {place} ({error.strerror}): {remedy(error)}") from error
         return cls(place)
 
     def add(self, row: Mapping[str, Any]) -> bool:

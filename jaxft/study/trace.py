@@ -311,10 +311,11 @@ def digest(tree: Any) -> Array:
     """
     rows = []
     for _, leaf in sorted(leaf_paths(tree).items()):
-        kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+        kind = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # of float64 two each
         bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32).reshape(-1)
         places = jnp.arange(bits.size, dtype=jnp.uint32)
-        rows.append(jnp.stack([jnp.sum(_mixed(bits ^ _mixed(places + jnp.uint32(salt)))) for salt in (1, 0x9E3779B9)]))
+        mixed = [_mixed(bits ^ _mixed(places + jnp.uint32(salt))) for salt in (1, 0x9E3779B9)]
+        rows.append(jnp.stack([jnp.sum(hashes, dtype=jnp.uint32) for hashes in mixed]))
     return jnp.stack(rows)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxft as ft
 from jaxft.study.prepare import prepare
+from jaxft.study.trace import digest
 from tests.study import every_float
 from tests.study.every_float import Config, build
 
@@ -268,3 +274,27 @@ def test_a_digest_tells_signs_and_places():
     assert np.array_equal(same, np.asarray(digest({"x": x.copy()})))
     for other in (-x, x[::-1].copy(), np.where(x < 3, -x, x)):
         assert not np.array_equal(same, np.asarray(digest({"x": other})))
+
+
+def test_a_digest_of_float64_tells_every_bit():
+    with jax.enable_x64(True):
+        one = jnp.asarray([1.0, 2.0], jnp.float64)
+        found = digest({"w": one})
+        assert (found.dtype, found.shape) == (jnp.uint32, (1, 2))
+        assert (digest({"w": one + 1e-15}) != found).all()
+
+
+def test_a_float_that_may_be_none_is_traced_where_it_is_a_number(tmp_path):
+    @dataclass(frozen=True)
+    class Loose:
+        decay: float | None = None
+        seed: int = 0
+
+    def loose(c: Loose) -> ft.Experiment:
+        one = build(Config(seed=c.seed))
+        return one._replace(optimizer=optax.adamw(1e-2, weight_decay=0.0 if c.decay is None else c.decay))
+
+    grid = ft.grid(decay=(None, 0.0, 0.5))
+    rows = {row["config"]["decay"]: row for row in ft.run_study(loose, Loose(), grid, directory=tmp_path)}
+    assert [rows[decay]["program"]["traced"] for decay in (None, 0.0, 0.5)] == [["seed"], *[["decay", "seed"]] * 2]
+    check_equal([rows[0.0] | {"config": {}}], [rows[None] | {"config": {}}])
