@@ -89,7 +89,7 @@ def _held(value: Any, above: frozenset[int]) -> Any:
     if inspect.ismethod(value):
         return [inside(value.__func__), inside(value.__self__)]
     if inspect.isfunction(value):
-        cells = [inside(cell.cell_contents) for cell in value.__closure__ or () if _is_filled(cell)]
+        cells = [inside(held) for cell in value.__closure__ or () for held in _contents(cell)]
         return [_name(value), cells, inside(value.__defaults__ or ()), inside(value.__kwdefaults__ or {})]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [type(value).__qualname__, inside({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})]
@@ -102,9 +102,9 @@ def _name(function: Any) -> str:
     return f"{function.__qualname__}{line}"
 
 
-def _is_filled(cell: Any) -> bool:
+def _contents(cell: Any) -> tuple[Any, ...]:
+    """The value of a cell; nothing where it has none yet."""
     try:
-        cell.cell_contents  # noqa: B018
+        return (cell.cell_contents,)
     except ValueError:
-        return False
-    return True
+        return ()

@@ -48,7 +48,8 @@ def loaded_source(path: Path, name: str) -> bytes:
 
 
 def _check_functions(module: ModuleType, path: Path, content: bytes) -> None:
-    if type(getattr(module, "__loader__", None)) is not SourceFileLoader:  # another may load other code than it reads
+    own = type(getattr(module, "__loader__", None)) is SourceFileLoader and path.suffix == ".py"
+    if not own:  # another may load other code than it reads
         return
     written = {_plain(code) for code in _codes(compile(content, str(path), "exec", dont_inherit=True))}
     for function in _functions(module):

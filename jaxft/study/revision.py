@@ -83,7 +83,7 @@ def revision(build: Callable[..., Any]) -> Revision:
     digest = hashlib.sha256(package_hash().encode())
     own = script.relative_to(root).as_posix()
     for name, content in files.items():
-        counted = without_report(content) if name == own else content
+        counted = without_report(content) if name == own and script.suffix == ".py" else content
         digest.update(f"{name}\0{len(counted)}\0".encode() + counted)
     return Revision(digest.hexdigest(), own, build.__qualname__, files)
 
