@@ -122,7 +122,8 @@ def decoding(figures: dict[str, Any]) -> list[str]:
     """A line for each number of rows."""
     return [
         f"- {count} row{'s' if count > 1 else ''}: {figures[f'tokens_per_second_{count}']:.0f} tokens a second, "
-        f"{figures[f'programs_{count}']} program, first call {figures[f'first_call_seconds_{count}']:.1f} s"
+        f"first call {figures[f'first_call_seconds_{count}']:.1f} s, {figures[f'compiled_later_{count}']} compilations "
+        "after it"
         for count in (1, 8)
     ] + [f"- a matrix product ran at {figures['product_gflops']:.0f} GFLOP/s in that process"]
 

@@ -111,7 +111,8 @@ def one_by_one(name: str) -> tuple[dict[str, Callable[[], float]], dict[str, flo
         np.asarray(predicted(ft.full().bind(frozen.model, state.delta), test))
         return time.perf_counter() - began
 
-    compiling, loops = {}, {}
+    compiling: dict[str, float] = {}
+    loops: dict[str, Callable[[], float]] = {}
     for way, train in {"fit": fitted, "bare": bare}.items():
         predicted = jax.jit(lambda params, batch: first.model.apply(params, batch))
         once = partial(run, train, predicted)

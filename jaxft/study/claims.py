@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jaxft.errors import InputError
-from jaxft.study.exclusive import draft, link_new, server_time, sweep_drafts
+from jaxft.study.exclusive import draft, link_new, remedy, server_time, sweep_drafts
 from jaxft.study.process import has_ended, start_time, this_machine
 
 _BEATS = 6
@@ -80,9 +80,7 @@ class Claims:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                f"cannot write {self._directory} ({error.strerror}): choose a directory that can be written to"
-            ) from error
+            raise InputError(f"cannot write {self._directory} ({error.strerror}): {remedy(error)}") from error
         self._held: dict[str, tuple[Path, str]] = {}
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import tempfile
@@ -13,6 +14,15 @@ from pathlib import Path
 from jaxft.errors import InputError
 
 _PARTIAL = ".partial"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def remedy(error: OSError) -> str:
+    """What to do when the directory of a study cannot be written to."""
+    if error.errno in _FULL:
+        return "free some space and give the same command, which goes on from the runs that are done"
+    return "choose a directory that can be written to"
 
 
 @contextmanager
@@ -42,9 +52,7 @@ def draft(directory: Path, text: str) -> Iterator[Path]:
             os.fsync(file.fileno())
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write in {directory} ({error.strerror}): choose a directory that can be written to"
-        ) from error
+        raise InputError(f"cannot write in {directory} ({error.strerror}): {remedy(error)}") from error
     try:
         yield path
     finally:
@@ -56,6 +64,9 @@ def link_new(file: Path, path: Path) -> bool:
 
     Linking is exclusive on network file systems too. Its answer may be lost and the request sent again, which then
     finds the name taken: by ourselves, so the two names are compared.
+
+    Raises:
+        InputError: the file system has no hard links, or cannot be written to.
     """
     try:
         os.link(file, path)
@@ -64,6 +75,13 @@ def link_new(file: Path, path: Path) -> bool:
             return os.path.samefile(file, path)
         except FileNotFoundError:
             return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise InputError(f"cannot write {path} ({error.strerror}): {remedy(error)}") from error
+        raise InputError(
+            f"cannot link files in {path.parent} ({error.strerror}), which keeps two processes from doing one run: "
+            "choose a directory on a file system with hard links"
+        ) from error
     return True
 
 

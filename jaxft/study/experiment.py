@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from jaxft.errors import InputError
@@ -99,3 +100,11 @@ def task_of(experiment: Experiment) -> str:
     if task not in MEASURED:
         raise InputError(f"a study measures {', '.join(MEASURED)}, but the task is {task!r}; train it with jaxft.fit")
     return str(task)
+
+
+def structure_of(experiment: Experiment) -> dict[str, Any]:
+    """What shapes a run beside its arrays and rows: the plain values of an experiment, by name."""
+    names = ("steps", "batch_size", "rows", "evaluate_every", "max_length", "statistics")
+    found = {name: getattr(experiment, name) for name in names}
+    seed = None if isinstance(experiment.seed, jax.core.Tracer) else int(experiment.seed)
+    return {**found, "task": task_of(experiment), "seed": seed}

@@ -25,9 +25,11 @@ class Options:
     """Where and how a study runs."""
 
     directory: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: results/SCRIPT beside the script)")
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: the script's)"),
     ] = None
-    """Directory of the study. Processes that share it share the runs; finished runs are not done again."""
+    """Directory of the study, results/SCRIPT beside the script if it names none. Processes that share it share the
+    runs; finished runs are not done again."""
     stack: Stack = "auto"
     """vmap: runs of one structure side by side. map: one after the other with one program. loop: each step a call, with
     the rows on the host. auto: what measured faster on this kind of device, or loop where the rows do not fit it."""
@@ -35,14 +37,16 @@ class Options:
         None
     )
     """Memory that runs side by side may take."""
-    structure: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD ...", help_behavior_hint="(default: none)")] = ()
+    structure: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="FIELD ...", help_behavior_hint="(beside the script's)")
+    ] = ()
     """Floats that are not traced: every value gets a program of its own."""
     equalise: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(metavar="FIELD ...", help_behavior_hint="(default: none)")
+        tuple[str, ...] | None, tyro.conf.arg(metavar="FIELD ...", help_behavior_hint="(default: the script's)")
     ] = None
     """Settings of which every group keeps its own best, by the validation rows."""
-    metric: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the task's)")] = None
-    """What the table compares."""
+    metric: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the script's)")] = None
+    """What the table compares; that of the task if the script names none."""
     no_wait: bool = False
     """Do not wait for the runs that other processes do."""
     list: bool = False

@@ -124,6 +124,11 @@ def field_types(config: type) -> dict[str, Any]:
     """
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise InputError(f"the settings of a study are a dataclass, but this is {config!r}")
+    if "__dataclass_params__" not in vars(config):
+        raise InputError(
+            f"{config.__name__} is a class below a dataclass but none itself, so its fields are left out: write "
+            "@dataclass(frozen=True) above it"
+        )
     if not vars(config)["__dataclass_params__"].frozen:
         raise InputError(
             f"{config.__name__} must be frozen, so that a run's settings stay its own: write @dataclass(frozen=True)"
@@ -131,7 +136,7 @@ def field_types(config: type) -> dict[str, Any]:
     hints = get_type_hints(config)
     kinds = {field.name: hints[field.name] for field in dataclasses.fields(config)}
     for name, kind in kinds.items():
-        if get_origin(kind) is not Literal and not _kinds(kind) <= {bool, int, float, str, type(None)}:
+        if get_origin(kind) is not Literal and not members(kind) <= {bool, int, float, str, type(None)}:
             raise InputError(
                 f"the field {name!r} of {config.__name__} is a {getattr(kind, '__name__', kind)}; settings are bool, "
                 "int, float, str or None, so that a table can hold them: name what is meant, and make it in build"
@@ -149,19 +154,19 @@ def _of_their_types(config: Any) -> Any:
     """The settings with floats where the fields are floats, and a seed that a program can hold."""
     kinds = field_types(type(config))
     values = {name: getattr(config, name) for name in kinds}
-    if "seed" in values and not 0 <= values["seed"] < 2**32:
+    if "seed" in values and (type(values["seed"]) is not int or not 0 <= values["seed"] < 2**32):
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, but is {values['seed']}")
-    floats = {n: float(v) for n, v in values.items() if float in _kinds(kinds[n]) and type(v) is int}
+    floats = {n: float(v) for n, v in values.items() if float in members(kinds[n]) and type(v) is int}
     return dataclasses.replace(config, **floats)
 
 
-def _kinds(kind: Any) -> set[Any]:
+def members(kind: Any) -> set[Any]:
     """The types that a field takes: itself, or the members of a union."""
     return set(get_args(kind)) if isinstance(kind, UnionType) or get_origin(kind) is Union else {kind}
 
 
 def _check(name: str, value: Any, kind: Any) -> None:
-    kinds = _kinds(kind)
+    kinds = members(kind)
     if get_origin(kind) is Literal:
         fits = value in get_args(kind)
     else:

@@ -13,7 +13,7 @@ from jaxft.errors import InputError
 _DIGITS = 16
 
 
-def run_key(config: Mapping[str, Any], *, code: str, base: str, data: str) -> str:
+def run_key(config: Mapping[str, Any], *, code: str, base: str, built: Mapping[str, Any], data: str) -> str:
     """sha256 of the canonical JSON of all that a run depends on, cut to 16 hexadecimal digits.
 
     A float and an int of the same value are different, as they are in a program: 1 is structure, 1.0 is traced.
@@ -22,19 +22,20 @@ def run_key(config: Mapping[str, Any], *, code: str, base: str, data: str) -> st
     Args:
         config: fields of the run: strings, ints, finite floats, bools, None, and tuples of those.
         code: hash of the sources.
-        base: fingerprint of the base parameters.
+        base: fingerprint of the base parameters and of all other arrays that are no rows.
+        built: what else shapes the run, such as its steps; plain values.
         data: fingerprint of the data.
 
     Raises:
         InputError: a value is none of those; names the field.
 
     Example:
-        >>> run_key({"lr": 1e-3, "seed": 0}, code="c", base="b", data="d")
-        'cb44b53a1286523d'
-        >>> run_key({"seed": 0, "lr": 0.001}, code="c", base="b", data="d")
-        'cb44b53a1286523d'
+        >>> run_key({"lr": 1e-3, "seed": 0}, code="c", base="b", built={}, data="d")
+        '7dfaf96dec024501'
+        >>> run_key({"seed": 0, "lr": 0.001}, code="c", base="b", built={}, data="d")
+        '7dfaf96dec024501'
     """
-    whole = {"config": plain(config), "code": code, "base": base, "data": data}
+    whole = {"config": plain(config), "code": code, "base": base, "built": plain(built), "data": data}
     return hashlib.sha256(canonical(whole).encode()).hexdigest()[:_DIGITS]
 
 

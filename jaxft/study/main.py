@@ -92,14 +92,19 @@ def main(
         plain = _known("structure", (*structure, *options.structure), names)
         start = _start(config, chosen)
         if options.list:
-            list_runs(build, chosen.configs(start), place)
+            list_runs(build, start, chosen, place, plain)
             return []
         enable_compile_cache()
         named = options.metric or metric
         if named is not None and maximise is None:
             larger_is_better(named)  # refused now and not after the runs
         how: dict[str, Any] = {"stack": options.stack, "wait": not options.no_wait, "writers": writers, "stale": stale}
+        how |= {"metric": options.metric or metric, "equalise": equal}
         if options.memory_limit is not None:
+            if options.memory_limit < 1:
+                raise InputError(
+                    f"--memory-limit expects a whole number of MiB from 1 up, but got {options.memory_limit}"
+                )
             how["memory_limit"] = options.memory_limit * _MIB
         with _told():
             rows = run_study(build, start, chosen, directory=place, structure=plain, **how)

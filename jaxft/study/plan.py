@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,10 @@ from jaxft.errors import InputError
 from jaxft.files import read_json_object
 from jaxft.study.keys import canonical, plain
 
+logger = logging.getLogger(__name__)
+
 NAME = "study.json"
-_OWN = {"rows", "claims", "code", "report"}
+_OWN = {"rows", "claims", "code", "report", "untold"}
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,25 @@ class Plan:
     parts: list[dict[str, list[Any]]] = field(default_factory=list)
 
     def grown(self, other: Plan) -> Plan:
-        """This plan with what another adds; a config that got a new key, of newer code or data, leaves the old one."""
+        """This plan with what another adds; a config that got a new key, of newer code or data, leaves the old one.
+
+        Runs without a field that came later are wanted no more.
+        """
         axes = {name: list(values) for name, values in self.axes.items()}
         for name, values in other.axes.items():
             known = axes.setdefault(name, [])
             have = set(map(canonical, known))
             known += [value for value in values if canonical(value) not in have]
+        come = set(other.fields) - set(self.fields)
         renewed = set(map(canonical, other.planned.values()))
-        kept = {key: config for key, config in self.planned.items() if canonical(config) not in renewed}
+        kept = {
+            key: config
+            for key, config in self.planned.items()
+            if canonical(config) not in renewed and come <= config.keys()
+        }
         have = set(map(canonical, self.parts))
         parts = self.parts + [part for part in other.parts if canonical(part) not in have]
-        return Plan(self.name, self.fields, axes, kept | other.planned, parts)
+        return Plan(self.name, other.fields, axes, kept | other.planned, parts)
 
     def means(self, axis: str, config: Mapping[str, Any]) -> bool:
         """Whether a setting is an axis of the part of the grid that a run is of, as rank is not of full fine-tuning."""
@@ -67,13 +78,15 @@ def read_plan(directory: Path) -> Plan:
     path = directory / NAME
     if not path.is_file():
         raise InputError(f"{directory} holds no study: expected a {NAME} in it; name the directory of a study")
-    fields = read_json_object(path)
+    mend = "delete it and run the study again, which writes it anew and keeps the rows"
     try:
-        plan = Plan(**fields)
+        plan = Plan(**read_json_object(path))
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix(': write or fetch it again')}: {mend}") from error
     except TypeError as error:
-        raise InputError(f"{path} describes no study of this version ({error}): name another directory") from error
+        raise InputError(f"{path} describes no study of this version ({error}): {mend}") from error
     if not (isinstance(plan.axes, dict) and isinstance(plan.planned, dict) and isinstance(plan.fields, list)):
-        raise InputError(f"{path} describes no study of this version: name another directory")
+        raise InputError(f"{path} describes no study of this version: {mend}")
     return plan
 
 
@@ -87,12 +100,15 @@ def check_same(directory: Path, old: Plan, new: Plan) -> None:
         raise InputError(
             f"{directory} holds the study {old.name!r}, and this one is {new.name!r}: choose another directory"
         )
-    gone = [name for name in old.fields if name not in new.fields]
-    come = [name for name in new.fields if name not in old.fields]
-    if gone or come:
-        said = [f"it has no {', '.join(come)}"] * bool(come) + [f"its {', '.join(gone)} is not known here"] * bool(gone)
+    if gone := [name for name in old.fields if name not in new.fields]:
         raise InputError(
-            f"the runs in {directory} have other fields than this study: {' and '.join(said)}; choose another directory"
+            f"the runs in {directory} have other fields than this study: its {', '.join(gone)} is not known here; "
+            "choose another directory"
+        )
+    if come := [name for name in new.fields if name not in old.fields]:
+        logger.warning(
+            "the runs in %s have no %s, which came later: their rows are kept, and are of older code",
+            *(directory, ", ".join(come)),
         )
 
 

@@ -80,3 +80,16 @@ def figures(predictions: np.ndarray, labels: np.ndarray, task: str) -> dict[str,
     else:
         found = regression_metrics(predictions, labels)
     return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}
+
+
+def figure_names(labels: np.ndarray, task: str) -> list[str]:
+    """The names of the figures that `figures` gives for such labels.
+
+    Args:
+        labels: ``[rows, …]``.
+        task: as `predict_rows` takes it.
+    """
+    if task in ("lm", "seq2seq"):
+        return list(figures(np.ones(3), labels, task))
+    classes = (max(2, int(labels.max()) + 1),) if task == "classify" else ()
+    return list(figures(np.ones((*labels.shape, *classes)), labels, task))

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import jaxft
 from jaxft.errors import InputError, nearest
-from jaxft.study.store import read_rows
+from jaxft.study.store import Store
 
 TOLERANCE = 1e-4
 """How far figures may be apart, relative to those above 1, to differ by float error alone."""
@@ -106,7 +106,7 @@ def find_row(directory: str | os.PathLike[str], key: str) -> dict[str, Any]:
     Raises:
         InputError: no run, or more than one, has such a key.
     """
-    rows = {row["key"]: row for row in read_rows(directory, flat=False)}
+    rows = {row["key"]: row for row in Store(directory).rows()}
     found = [name for name in rows if name.startswith(key)]
     if not key or not found:
         raise InputError(f"no run of {directory} has a key that begins with {key!r}; {nearest(key, rows)}")

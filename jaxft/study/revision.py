@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import os
 import platform
 import subprocess
@@ -22,8 +23,11 @@ import jax
 import jaxft
 from jaxft.errors import InputError
 from jaxft.files import atomic_directory
+from jaxft.study.loaded import loaded_source
 
 FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_most_optimizations")
+REPORT_ONLY = ("grid", "directory", "metric", "equalise", "writers", "stale", "arguments")
+"""What ``main`` takes that no run depends on."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "quax", "numpy", "transformers")
 
 
@@ -60,8 +64,10 @@ class Revision(NamedTuple):
 def revision(build: Callable[..., Any]) -> Revision:
     """The sources of a function: its file, the files beside and below it that it imports, and jaxft's own.
 
+    Of a file that changed after this process loaded it, it is the content that was loaded; see `loaded_source`.
+
     Raises:
-        InputError: the function was not defined in a file.
+        InputError: the function was not defined in a file, or a file is known to have changed before it was read here.
     """
     try:
         script = Path(inspect.getsourcefile(build) or "").resolve()
@@ -73,11 +79,51 @@ def revision(build: Callable[..., Any]) -> Revision:
     modules = _local(inspect.getmodule(build), _root(script))
     root = min([_root(script), *map(_start, modules.items())], key=lambda start: len(start.parts))
     for path in sorted(modules.keys() | {script}):
-        files[path.relative_to(root).as_posix()] = path.read_bytes()
+        files[path.relative_to(root).as_posix()] = loaded_source(path, modules.get(path, build.__module__))
     digest = hashlib.sha256(package_hash().encode())
+    own = script.relative_to(root).as_posix()
     for name, content in files.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return Revision(digest.hexdigest(), script.relative_to(root).as_posix(), build.__qualname__, files)
+        counted = without_report(content) if name == own and script.suffix == ".py" else content
+        digest.update(f"{name}\0{len(counted)}\0".encode() + counted)
+    return Revision(digest.hexdigest(), own, build.__qualname__, files)
+
+
+def without_report(content: bytes) -> bytes:
+    r"""A script without what its calls of ``main`` say of the grid, the report and the directory.
+
+    None of it changes what a run computes: the settings of a run are in its key.
+
+    Args:
+        content: Python.
+
+    Example:
+        >>> one, other = (b"ft.main(Config, build, metric='f1')\n", b"ft.main(Config, build,\n  equalise=['lr'])\n")
+        >>> without_report(one) == without_report(other)
+        True
+        >>> without_report(b"ft.main(Config, other)\n") == without_report(one)
+        False
+    """
+    lines = content.splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    kept, done = [], 0
+    for call in _calls_of_main(ast.parse(content)):
+        start = starts[call.lineno - 1] + call.col_offset
+        end = starts[(call.end_lineno or call.lineno) - 1] + (call.end_col_offset or 0)
+        call.keywords = [keyword for keyword in call.keywords if keyword.arg not in REPORT_ONLY]
+        kept += [content[done:start], ast.unparse(call).encode()]
+        done = end
+    return b"".join([*kept, content[done:]])
+
+
+def _calls_of_main(module: ast.Module) -> Iterator[ast.Call]:
+    """Those that are statements of the script itself, or below its ``if __name__ == "__main__"``."""
+    for statement in module.body:
+        inner = statement.body if isinstance(statement, ast.If) else [statement]
+        for each in inner:
+            if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call):
+                name = each.value.func
+                if getattr(name, "attr", getattr(name, "id", None)) == "main":
+                    yield each.value
 
 
 @cache

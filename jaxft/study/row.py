@@ -54,7 +54,7 @@ def make_row(
             "prefix": program.trace.prefix,
             "compile_seconds": program.compile_seconds,
         },
-        "provenance": {"base": facts.base, "data": facts.data, "bits": bits(outcome)},
+        "provenance": {"base": facts.base, "built": facts.built, "data": facts.data, "bits": bits(outcome)},
     }
     if "validation" in measured:
         row["validation"] = measured["validation"][-1]

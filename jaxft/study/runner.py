@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxft.errors import InputError, nearest
 from jaxft.study.claims import Claims
 from jaxft.study.grid import Grid, field_types
 from jaxft.study.keys import run_key
+from jaxft.study.predictions import figure_names
 from jaxft.study.program import Stack, make_program
 from jaxft.study.revision import Revision, revision, source_file, surroundings
 from jaxft.study.row import make_row
 from jaxft.study.store import Store
 from jaxft.study.structures import Group, Programs, groups, in_words, settings
-from jaxft.study.telling import Writer, add_and_tell, tell_missed
+from jaxft.study.telling import Lasting, Writer, add_and_tell, tell_missed
 from jaxft.study.trace import Build, Facts
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ def run_study(
     writers: Sequence[Writer] = (),
     stale: float = 60.0,
     wait: bool = True,
+    metric: str | None = None,
+    equalise: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Does every run of a grid that the directory does not hold yet, and returns the rows of all of them.
 
@@ -70,6 +74,8 @@ def run_study(
             left untold.
         stale: seconds without a sign of life after which the runs of another process are taken over.
         wait: for the runs that other processes do.
+        metric: that will be compared; refused before the first run if the runs will not have it.
+        equalise: settings that will be chosen on validation rows; refused likewise if there are none.
 
     Raises:
         InputError: the settings, the directory or what ``build`` returns are not as expected.
@@ -88,6 +94,8 @@ def run_study(
         writers=writers,
         stale=stale,
         wait=wait,
+        metric=metric,
+        equalise=equalise,
     )
 
 
@@ -109,6 +117,8 @@ def run_configs(
     programs: Programs | None = None,
     sources: Revision | None = None,
     parts: Sequence[Mapping[str, Sequence[Any]]] = (),
+    metric: str | None = None,
+    equalise: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Does runs that are listed one by one; what is not explained here is as in `run_study`.
 
@@ -129,42 +139,81 @@ def run_configs(
         programs: compiled by earlier calls with the same build; those of this call are added.
         sources: of ``build``; looked for if None.
         parts: the axes of each part of the grid.
+        metric: that will be compared.
+        equalise: settings that will be chosen on validation rows.
     """
     kept = programs is not None
     programs = Programs() if programs is None else programs
     sources = revision(build) if sources is None else sources
     plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
-    planned = {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
+    chosen = [name for name in equalise if len({getattr(config, name) for config in configs}) > 1]
+    for facts in {id(facts): facts for plan in plans for facts in plan.facts.values()}.values():
+        _check_measured(facts, metric, chosen)
+    planned = _planned(plans)
     title = source_file(build).stem if name is None else name
     fields = list(field_types(type(configs[0])))
     store = Store.open(directory, name=title, fields=fields, axes=axes, planned=planned, parts=parts)
     sources.keep(Path(directory))
+    lasting = [Lasting(writer) for writer in writers]
     options: dict[str, Any] = {"stack": stack, "memory_limit": memory_limit, "lanes": lanes}
     logger.info("%d runs in %d groups, %d done", len(planned), len(plans), len(planned.keys() & store.finished()))
     with Claims(directory, stale=stale) as claims:
         while missing := planned.keys() - store.finished():
             done = 0
             for plan in plans:
-                done += _work(build, plan, sources, store, claims, options, writers, programs)
+                done += _work(build, plan, sources, store, claims, options, lasting, programs)
                 if not kept:  # a program holds its base and data on the device
                     programs.compiled.clear()
             if not done and planned.keys() - store.finished() == missing:
                 if not wait:
                     break
                 time.sleep(min(1.0, stale / 6))
-        tell_missed(store, claims, writers)
+        tell_missed(store, claims, lasting)
         claims.sweep(store.finished())
     return [row for row in store.rows() if row["key"] in planned]
+
+
+def keys_of(
+    build: Build,
+    configs: Sequence[Any],
+    axes: Mapping[str, Sequence[Any]],
+    masked: Mapping[str, int],
+    structure: Collection[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """The key of each run as it would be done now, and its settings; the arguments are those of `run_configs`."""
+    sources, programs = revision(build), Programs()
+    plans = [_plan(build, group, sources, programs) for group in groups(configs, masked, structure, axes)]
+    return _planned(plans)
+
+
+def _planned(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
+    return {key: settings(c) for plan in plans for key, c in zip(plan.keys, plan.group.configs, strict=True)}
 
 
 def _plan(build: Build, group: Group, sources: Revision, programs: Programs) -> Plan:
     keys, of_run = [], {}
     for config in group.configs:
         known = programs.known(build, group, config)
-        key = run_key(settings(config), code=sources.code, base=known.base, data=known.data)
+        key = run_key(settings(config), code=sources.code, base=known.base, built=known.built, data=known.data)
         keys.append(key)
         of_run[key] = known
     return Plan(group, keys, of_run)
+
+
+def _check_measured(facts: Facts, metric: str | None, equalise: Sequence[str]) -> None:
+    """Refuses a comparison that the rows could not give.
+
+    Raises:
+        InputError: there is no such metric, or there are no validation rows to choose on.
+    """
+    if equalise and "validation" not in facts.labels:
+        raise InputError(
+            f"{equalise[0]} is to be chosen on validation rows, but the experiment has none, and settings are never "
+            "chosen on test data: give its data validation rows, or leave equalise out"
+        )
+    names = figure_names(facts.labels["test"], facts.task) if metric else []
+    if metric and metric not in names:
+        raise InputError(f"the runs have no metric {metric!r}; {nearest(metric, names)}")
 
 
 def _work(
@@ -174,7 +223,7 @@ def _work(
     store: Store,
     claims: Claims,
     options: Mapping[str, Any],
-    writers: Sequence[Writer],
+    writers: Sequence[Lasting],
     programs: Programs,
 ) -> int:
     """Does what nobody has done or does of a group; returns how many runs."""

@@ -183,6 +183,7 @@ def search(
             wait=True,
             lanes=batch,
             programs=programs,
+            metric=metric,
         )
         found = {canonical(row["config"]): row for row in done}
         for trial, one in zip(asked, configs, strict=True):

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from jaxft.errors import InputError
 from jaxft.files import atomic_file
-from jaxft.study.exclusive import sweep_drafts, sync_directory, write_new
+from jaxft.study.exclusive import remedy, sweep_drafts, sync_directory, write_new
 from jaxft.study.plan import NAME, Plan, check_new, check_same, plan_of, read_plan
 
 logger = logging.getLogger(__name__)
@@ -87,9 +87,7 @@ class Store:
             with FileLock(place / ".study.lock"):
                 _write_plan(place, new)
         except OSError as error:
-            raise InputError(
-                f"cannot write {place} ({error.strerror}): choose a directory that can be written to"
-            ) from (error)
+            raise InputError(f"cannot write {place} ({error.strerror}): {remedy(error)}") from error
         return cls(place)
 
     def add(self, row: Mapping[str, Any]) -> bool:
@@ -151,13 +149,21 @@ def read_rows(directory: str | os.PathLike[str], *, flat: bool = True) -> list[d
 
     Args:
         directory: of the study.
-        flat: one column a value, such as ``config.lr`` and ``metrics.accuracy``; otherwise as they were written.
+        flat: one column a value, such as ``config.lr`` and ``metrics.accuracy``, and ``planned``, which is False where
+            code, params or data have changed since; otherwise as they were written.
 
     Raises:
         InputError: the directory holds no study.
     """
-    rows = Store(directory).rows()
-    return [dict(_flattened(row)) for row in rows] if flat else rows
+    store = Store(directory)
+    rows, planned = store.rows(), store.plan.planned
+    if older := sum(row["key"] not in planned for row in rows):
+        logger.warning(
+            "%d of the %d rows in %s are of runs that are no longer planned, of older code, params or data: 'planned' "
+            "tells them apart in flat rows; delete their files where they should not count",
+            *(older, len(rows), directory),
+        )
+    return [{**dict(_flattened(row)), "planned": row["key"] in planned} for row in rows] if flat else rows
 
 
 def _write_plan(place: Path, new: Plan) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jaxft.study.grid import field_types
+from jaxft.study.grid import field_types, members
 from jaxft.study.keys import canonical, plain
 from jaxft.study.memory import device_bytes
 from jaxft.study.program import Program
@@ -80,21 +80,28 @@ def groups(
     """
     kinds = field_types(type(configs[0]))
     varied = [name for name in kinds if name in varying or len({getattr(config, name) for config in configs}) > 1]
-    names = {name for name in varied if kinds[name] is float or name in masked} | ({"seed"} & kinds.keys())
-    traced = tuple(sorted(names - set(structure)))
+    names = {name for name in varied if float in members(kinds[name]) or name in masked} | ({"seed"} & kinds.keys())
+    may_be = sorted(names - set(structure))
     found: dict[Any, list[Any]] = {}
     for config in configs:
-        found.setdefault(tuple(getattr(config, name) for name in kinds if name not in traced), []).append(config)
-    ranks = [name for name in traced if name in masked]
+        traced = tuple(name for name in may_be if _is_traced(getattr(config, name), kinds[name], name in masked))
+        fixed = tuple(getattr(config, name) for name in kinds if name not in traced)
+        found.setdefault((traced, fixed), []).append(config)
+    ranks = [name for name in may_be if name in masked]
     largest = {name: max(masked[name], *(getattr(config, name) for config in configs)) for name in ranks}
-    return [Group(held, traced, largest) for held in found.values()]
+    return [Group(held, traced, largest) for (traced, _), held in found.items()]
+
+
+def _is_traced(value: Any, kind: Any, is_masked: bool) -> bool:
+    """Whether a value of a field that varies is a number of the program; None and a choice of texts are structure."""
+    return is_masked or type(value) is float or (type(value) is int and (kind is int or float in members(kind)))
 
 
 def settings(config: Any) -> dict[str, Any]:
     """The settings of a run as its row holds them: floats are floats."""
     kinds = field_types(type(config))
     values = dataclasses.asdict(config)
-    return plain({n: float(v) if kinds[n] is float and v is not None else v for n, v in values.items()})
+    return plain({n: float(v) if float in members(kinds[n]) and type(v) is int else v for n, v in values.items()})
 
 
 def in_words(group: Group) -> str:

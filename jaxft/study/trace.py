@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,13 +14,15 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxft.adapt import MaskedRank
 from jaxft.errors import InputError
-from jaxft.study.experiment import Experiment, check_experiment, step_of, task_of
+from jaxft.study.constants import arrays_in, contents, known_arrays, made_with
+from jaxft.study.experiment import Experiment, check_experiment, step_of, structure_of, task_of
 from jaxft.study.feed import Feed, feed
+from jaxft.study.keys import canonical
 from jaxft.study.memory import device_bytes
 from jaxft.study.predictions import predict_rows
 from jaxft.study.prefix_program import products
 from jaxft.study.prepare import Prepared, prepare
-from jaxft.study.start import first_state, start_of
+from jaxft.study.start import first_batch, first_state, start_of
 from jaxft.train import statistics_of
 from jaxft.trees import fingerprint, join, leaf_paths
 from jaxft.types import Adaptation, Array, Params, StepFrozen, TrainState
@@ -55,8 +57,9 @@ class Facts(NamedTuple):
         task: how predictions are measured.
         points: the steps after which it is evaluated.
         labels: of each held-out part.
-        base: fingerprint of the params that are no function of seed and traced settings, and of what the objective
-            holds frozen, such as a teacher.
+        base: fingerprint of all arrays that runs start from or read: params that are no function of seed and traced
+            settings, what the others are computed from, a teacher, and what model, objective and adaptation hold.
+        built: what shapes the run beside them: the structure of the experiment, and what ``build`` was made with.
         data: fingerprint of all rows.
         nbytes: size of all rows.
         trained: how many numbers learn, those of a masked rank counted as if it were the largest.
@@ -67,6 +70,7 @@ class Facts(NamedTuple):
     points: tuple[int, ...]
     labels: dict[str, np.ndarray]
     base: str
+    built: dict[str, Any]
     data: str
     nbytes: int
     trained: int
@@ -113,14 +117,25 @@ def describe(
     Raises:
         InputError: build needs the value of a traced setting, or what it returns cannot be run.
     """
-    found: list[Facts] = []
+    found: list[tuple[Facts, Params, list[Any]]] = []
 
-    def look(values: dict[str, Array]) -> None:
+    def look(values: dict[str, Array]) -> Any:
         experiment = check_experiment(_build(build, config, values, masked))
-        found.append(_facts(experiment, prepare(experiment) if prepared is None else prepared))
+        rows = prepare(experiment) if prepared is None else prepared
+        facts, frozen, state = _facts(experiment, rows)
+        base = {path: leaf for path, leaf in leaf_paths(experiment.model.params).items() if _is_known(leaf)}
+        found.append((facts, base, list(_held_arrays(experiment, rows, frozen, state))))
+        return [leaf for leaf in jax.tree.leaves((experiment.model.params, frozen, state)) if not _is_known(leaf)]
 
-    jax.eval_shape(look, _example(config, names))
-    return found[-1]
+    closed = jax.make_jaxpr(look)(_example(config, names))
+    facts, base, held = found[-1]
+    constants = contents([*held, *arrays_in(closed)], without=base.values())
+    built = {**facts.built, "made_with": fingerprint(_as_leaf([canonical(made_with(build))]))}
+    return facts._replace(base=fingerprint({"params": base, "constants": _as_leaf(constants)}), built=built)
+
+
+def _as_leaf(texts: Sequence[str]) -> np.ndarray:
+    return np.frombuffer(" ".join(texts).encode(), np.uint8)
 
 
 def trace(
@@ -255,23 +270,37 @@ def evaluate_state(
     return {name: predict_rows(lifted, params, columns, task) for name, columns in held_out.items()}
 
 
-def _facts(experiment: Experiment, prepared: Prepared) -> Facts:
-    params = leaf_paths(experiment.model.params)
-    base = {path: leaf for path, leaf in params.items() if not isinstance(leaf, jax.core.Tracer)}
+def _is_known(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.core.Tracer)
+
+
+def _facts(experiment: Experiment, prepared: Prepared) -> tuple[Facts, StepFrozen, TrainState]:
+    """The facts, of which the base is not known yet, and what a step starts with."""
     every = experiment.evaluate_every or experiment.steps
     points = sorted({*range(every, experiment.steps + 1, every), experiment.steps})
     frozen, state = first_state(experiment, prepared)
-    objective = [leaf for leaf in jax.tree.leaves(frozen.objective) if not isinstance(leaf, jax.core.Tracer)]
-    return Facts(
+    facts = Facts(
         task_of(experiment),
         tuple(points),
         {name: columns["labels"] for name, columns in prepared.held_out.items()},
-        fingerprint([base, objective] if objective else base),
+        "",
+        structure_of(experiment),
         fingerprint([{str(view): columns for view, columns in prepared.train.items()}, prepared.held_out]),
         prepared.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.delta)),
         prepared,
     )
+    return facts, frozen, state
+
+
+def _held_arrays(experiment: Experiment, prepared: Prepared, frozen: StepFrozen, state: TrainState) -> Iterator[Any]:
+    """The arrays with a value that a step and an evaluation start from or have as constants; nothing is computed."""
+    yield from known_arrays(jax.tree.leaves((frozen, state)))
+    apply = experiment.model.apply
+    update = partial(step_of(experiment, apply).update, frozen)
+    yield from arrays_in(jax.make_jaxpr(update)(state, first_batch(experiment, prepared)))
+    measure = partial(evaluate_state, apply, experiment.adaptation, task_of(experiment), frozen)
+    yield from arrays_in(jax.make_jaxpr(measure)(state, prepared.held_out))
 
 
 def digest(tree: Any) -> Array:
@@ -282,10 +311,11 @@ def digest(tree: Any) -> Array:
     """
     rows = []
     for _, leaf in sorted(leaf_paths(tree).items()):
-        kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+        kind = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # of float64 two each
         bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32).reshape(-1)
         places = jnp.arange(bits.size, dtype=jnp.uint32)
-        rows.append(jnp.stack([jnp.sum(_mixed(bits ^ _mixed(places + jnp.uint32(salt)))) for salt in (1, 0x9E3779B9)]))
+        mixed = [_mixed(bits ^ _mixed(places + jnp.uint32(salt))) for salt in (1, 0x9E3779B9)]
+        rows.append(jnp.stack([jnp.sum(hashes, dtype=jnp.uint32) for hashes in mixed]))
     return jnp.stack(rows)
 
 

@@ -38,6 +38,15 @@ def test_every_group_is_tested_against_the_best_with_holms_correction():
     assert (lora.best_or_equal, head.best_or_equal) == (True, False)
 
 
+def test_what_only_an_uncorrected_test_tells_apart_is_bold():
+    best = [0.90, 0.92, 0.91, 0.93]
+    worse = {name: [b - d for b, d in zip(best, (0.01, 0.03, 0.02, 0.04), strict=True)] for name in ("one", "two")}
+    _, *others = compare(table({"best": best, **worse})).groups
+    for group in others:
+        assert 0.025 < group.p < 0.05 < group.adjusted_p == pytest.approx(2 * group.p)
+        assert group.best_or_equal
+
+
 def test_a_group_is_described_by_its_seeds():
     group = compare(table(THREE)).groups[1]
     assert group.values == dict(enumerate(FULL))

@@ -81,3 +81,24 @@ def test_settings_are_a_dataclass():
 def test_masked_takes_ranks(ranks):
     with pytest.raises(ft.InputError, match="masked expects ranks"):
         ft.masked(*ranks)
+
+
+def test_a_class_below_the_settings_that_is_no_dataclass_is_refused():
+    @dataclass(frozen=True)
+    class Whole:
+        lr: float = 0.1
+
+    class Below(Whole):
+        rank: int = 2
+
+    with pytest.raises(ft.InputError, match="Below is a class below a dataclass but none itself"):
+        ft.grid(lr=0.1).configs(Below())
+
+
+def test_a_seed_is_a_number():
+    @dataclass(frozen=True)
+    class Loose:
+        seed: int | None = 0
+
+    with pytest.raises(ft.InputError, match=r"a seed is a whole number from 0 to 2\*\*32 - 1, but is None"):
+        ft.grid(seed=None).configs(Loose())

@@ -25,8 +25,8 @@ VALUES = SCALARS | st.lists(SCALARS, max_size=3).map(tuple)
 CONFIGS = st.dictionaries(st.text(min_size=1, max_size=8), VALUES, max_size=5)
 
 
-def key(config, code="c", base="b", data="d"):
-    return run_key(config, code=code, base=base, data=data)
+def key(config, code="c", base="b", built=None, data="d"):
+    return run_key(config, code=code, base=base, built=built or {}, data=data)
 
 
 @given(CONFIGS)
@@ -53,11 +53,13 @@ def test_floats_ints_bools_and_texts_are_kept_apart():
 @pytest.mark.parametrize("part", ["code", "base", "data"])
 def test_code_base_and_data_are_part_of_the_run(part):
     assert key({"x": 1}, **{part: "other"}) != key({"x": 1})
+    assert key({"x": 1}, built={"steps": 2}) != key({"x": 1}, built={"steps": 3})
 
 
 def test_another_process_finds_the_same_key():
     program = (
-        "from jaxft.study.keys import run_key; print(run_key({'b': 0.1, 'a': ('x', 2)}, code='', base='', data=''))"
+        "from jaxft.study.keys import run_key; "
+        "print(run_key({'b': 0.1, 'a': ('x', 2)}, code='', base='', built={'steps': 1}, data=''))"
     )
     found = {
         subprocess.run(
@@ -69,7 +71,7 @@ def test_another_process_finds_the_same_key():
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert found == {run_key({"a": ("x", 2), "b": 0.1}, code="", base="", data="")}
+    assert found == {run_key({"a": ("x", 2), "b": 0.1}, code="", base="", built={"steps": 1}, data="")}
 
 
 @pytest.mark.parametrize(

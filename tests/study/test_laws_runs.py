@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxft as ft
 from jaxft.study.prepare import prepare
+from jaxft.study.trace import digest
 from tests.study import every_float
 from tests.study.every_float import Config, build
 
@@ -16,20 +21,35 @@ def rows_of(directory, grid, *, build=build, **options):
     return ft.run_study(build, Config(), grid, directory=directory, **options)
 
 
+HELD_OUT = 100
+"""The rows of the smaller part that is measured: float error may tip one of them."""
+
+
 def check_equal(found, expected, *, trained=True):
     """The same runs with the same figures within float error."""
     assert [row["config"] for row in found] == [row["config"] for row in expected]
     for one, other in zip(found, expected, strict=True):
-        assert one["metrics"].keys() == other["metrics"].keys()
+        assert one["status"] == other["status"]
+        for part in ("metrics", "validation"):
+            check_figures(one[part], other[part])
         if trained:
             assert one["cost"]["trained_parameters"] == other["cost"]["trained_parameters"]
         for left, right in zip(one["curve"], other["curve"], strict=True):
-            assert left.keys() == right.keys()
-            for name in left:
-                if name == "loss" or name.endswith("/loss"):
-                    np.testing.assert_allclose(left[name], right[name], rtol=2e-4, err_msg=name)
-                elif name == "step":
-                    assert left[name] == right[name]
+            check_figures(left, right)
+
+
+def check_figures(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        counted = not name.endswith("loss") and name != "step"
+        tolerance = {"atol": 2.5 / HELD_OUT, "rtol": 0.0} if counted else {"rtol": 2e-4}
+        np.testing.assert_allclose(left[name], right[name], err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("name", ["loss", "test/loss", "accuracy", "macro_f1", "step"])
+def test_the_law_tells_every_figure_apart(name):
+    with pytest.raises(AssertionError):
+        check_figures({name: 0.5}, {name: 0.55})
 
 
 GRIDS = {
@@ -160,7 +180,7 @@ def test_the_bits_of_a_lane_do_not_depend_on_its_company(tmp_path):
 
 def test_a_finished_study_runs_nothing(tmp_path, monkeypatch):
     first = rows_of(tmp_path, ft.grid(seed=range(2)))
-    monkeypatch.setattr(jax, "make_jaxpr", None)
+    monkeypatch.setattr("jaxft.study.runner.make_program", None)
     assert rows_of(tmp_path, ft.grid(seed=range(2))) == first
 
 
@@ -254,3 +274,27 @@ def test_a_digest_tells_signs_and_places():
     assert np.array_equal(same, np.asarray(digest({"x": x.copy()})))
     for other in (-x, x[::-1].copy(), np.where(x < 3, -x, x)):
         assert not np.array_equal(same, np.asarray(digest({"x": other})))
+
+
+def test_a_digest_of_float64_tells_every_bit():
+    with jax.enable_x64(True):
+        one = jnp.asarray([1.0, 2.0], jnp.float64)
+        found = digest({"w": one})
+        assert (found.dtype, found.shape) == (jnp.uint32, (1, 2))
+        assert (digest({"w": one + 1e-15}) != found).all()
+
+
+def test_a_float_that_may_be_none_is_traced_where_it_is_a_number(tmp_path):
+    @dataclass(frozen=True)
+    class Loose:
+        decay: float | None = None
+        seed: int = 0
+
+    def loose(c: Loose) -> ft.Experiment:
+        one = build(Config(seed=c.seed))
+        return one._replace(optimizer=optax.adamw(1e-2, weight_decay=0.0 if c.decay is None else c.decay))
+
+    grid = ft.grid(decay=(None, 0.0, 0.5))
+    rows = {row["config"]["decay"]: row for row in ft.run_study(loose, Loose(), grid, directory=tmp_path)}
+    assert [rows[decay]["program"]["traced"] for decay in (None, 0.0, 0.5)] == [["seed"], *[["decay", "seed"]] * 2]
+    check_equal([rows[0.0] | {"config": {}}], [rows[None] | {"config": {}}])

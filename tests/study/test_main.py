@@ -75,6 +75,31 @@ def test_list_shows_the_state_of_every_run_and_does_none(finished, capsys):
     assert not directory.with_name("new").exists()
 
 
+def test_list_and_a_run_agree_after_the_data_changed(tmp_path, capsys, caplog):
+    moved = []
+
+    def changing(c: Config) -> ft.Experiment:
+        one = build(c)
+        rows = {name: {**part, "x": part["x"] + len(moved)} for name, part in one.data.items()}
+        return one._replace(data=rows)
+
+    def run(*words: str) -> list[dict]:
+        words = ("--method", "full", "--seed", "0", "1", *words)
+        return ft.main(Config, changing, grid=WHOLE, directory=tmp_path / "study", arguments=words)
+
+    first = run()
+    run("--list")
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "finished"]
+    moved.append("on")
+    run("--list")
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "missing"]
+    second = run()
+    assert not {row["key"] for row in first} & {row["key"] for row in second}
+    rows = ft.study.read_rows(tmp_path / "study")
+    assert {row["key"] for row in rows if row["planned"]} == {row["key"] for row in second}
+    assert "2 of the 4 rows" in caplog.text
+
+
 def test_settings_are_equalised_on_validation_rows(tmp_path):
     words = ("--method", "full", "--lr", "1e-4", "1e-2", "--seed", "0", "1", "--equalise", "lr")
     study(tmp_path / "study", *words)
@@ -89,9 +114,11 @@ def test_settings_are_equalised_on_validation_rows(tmp_path):
         (("--method", "lroa"), "none has lroa; nearest: lora"),
         (("--structure", "lrr"), "structure names 'lrr', which is no field of the settings; nearest: lr"),
         (("--equalise", "lrr"), "equalise names 'lrr'"),
+        (("--metric", "acuracy"), "the runs have no metric 'acuracy'; nearest: accuracy"),
+        (("--memory-limit", "0"), "--memory-limit expects a whole number of MiB from 1 up, but got 0"),
+        (("--memory-limit", "-5"), "--memory-limit expects a whole number of MiB from 1 up, but got -5"),
         (("--rank",), "--rank expects a value"),
         (("--rank", "0", "--method", "lora"), "rank of at least 1"),
-        (("--seed", "0", "--stack", "map", "--memory-limit", "0"), "MiB"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, words, sentence):
@@ -100,6 +127,19 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, words, sentence):
     assert end.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert sentence in said
+    assert not list((tmp_path / "study").glob("rows/*"))
+
+
+def test_settings_without_validation_rows_are_refused_before_the_first_run(tmp_path, capsys):
+    def without(c: Config) -> ft.Experiment:
+        one = build(c)
+        return one._replace(data={name: one.data[name] for name in ("train", "test")})
+
+    words = ("--method", "full", "--lr", "1e-3", "1e-2", "--equalise", "lr")
+    with pytest.raises(SystemExit):
+        ft.main(Config, without, grid=WHOLE, directory=tmp_path / "study", arguments=words)
+    assert "lr is to be chosen on validation rows, but the experiment has none" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_metric_of_unknown_direction_is_refused_before_any_run(tmp_path, capsys):

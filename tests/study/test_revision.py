@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import logging
 import sys
 
 import pytest
@@ -17,6 +18,22 @@ def build(c):
     import late
     return WIDTH, late
 """
+
+
+MODULES = ("script", "constants", "late", "packed", "packed.inner", "packed.sibling")
+
+
+def imported():
+    """The function, as a process that starts now finds it."""
+    for name in MODULES:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    return importlib.import_module("script").build
+
+
+def forget(before):
+    for name in set(sys.modules) - before:
+        sys.modules.pop(name)
 
 
 @pytest.fixture
@@ -34,14 +51,10 @@ def sources(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = set(sys.modules)
-    specification = importlib.util.spec_from_file_location("script", tmp_path / "script.py")
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "script", module)
-    specification.loader.exec_module(module)
-    yield tmp_path, module.build
-    for name in set(sys.modules) - before:
-        sys.modules.pop(name)
+    yield tmp_path, imported()
+    forget(before)
 
 
 def test_values_late_imports_and_packages_are_found(sources):
@@ -62,14 +75,32 @@ def test_a_change_of_any_of_them_is_another_code(sources, name):
     before = revision(build).code
     with open(place / name, "a") as file:
         file.write("\n# changed\n")
-    assert revision(build).code != before
+    assert revision(imported()).code != before
+
+
+@pytest.mark.parametrize("name", ["constants.py", "packed/sibling.py", "script.py"])
+def test_a_file_that_changes_after_it_was_loaded_leaves_the_code_that_runs(sources, name, caplog):
+    place, build = sources
+    before = revision(build)
+    (place / name).write_text((place / name).read_text() + "\nWIDTH = DEPTH = 7\n")
+    with caplog.at_level(logging.WARNING):
+        assert revision(build) == before
+    assert f"{name} has changed since this process loaded it" in caplog.text
+
+
+def test_a_function_that_changed_before_it_was_asked_for_is_refused(sources):
+    place, build = sources
+    (place / "script.py").write_text(SCRIPT.replace("return WIDTH, late", "return WIDTH + 1, late"))
+    with pytest.raises(ft.InputError, match="its build is not the one that would run; start the process anew"):
+        revision(build)
+    assert revision(imported()).files["script.py"] == (place / "script.py").read_bytes()
 
 
 def test_a_change_elsewhere_is_not(sources):
     place, build = sources
     before = revision(build).code
     (place / "unrelated.py").write_text("NAME = 2")
-    assert revision(build).code == before
+    assert revision(imported()).code == before
 
 
 def test_a_function_without_a_file_is_refused():
@@ -77,3 +108,18 @@ def test_a_function_without_a_file_is_refused():
     exec("def build(c): return c", space)
     with pytest.raises(ft.InputError, match="was not defined in a file"):
         revision(space["build"])
+
+
+def test_what_the_report_shows_is_no_other_code(sources):
+    place, _ = sources
+    codes = []
+    for call in (
+        "main(build)",
+        "ft.main(build,\n    metric='f1', equalise=('lr',))",
+        "ft.main(build, structure=('lr',))",
+    ):
+        (place / "script.py").write_text(f'{SCRIPT}\nif __name__ == "__main__":\n    {call}\n')
+        codes.append(revision(imported()).code)
+    assert len(set(codes)) == 3
+    (place / "script.py").write_text(f'{SCRIPT}\nif __name__ == "__main__":\n    ft.main(build, metric="loss")\n')
+    assert revision(imported()).code == codes[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -183,7 +184,6 @@ def test_a_config_of_newer_code_takes_the_place_of_the_older(tmp_path):
     ("changes", "said"),
     [
         ({"name": "letters"}, "holds the study 'digits', and this one is 'letters'"),
-        ({"fields": ["lr", "rank", "seed"]}, "it has no rank; choose another"),
         ({"fields": ["lr"]}, "its seed is not known here; choose another"),
     ],
 )
@@ -193,6 +193,42 @@ def test_the_directory_of_another_study_is_refused(tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
         opened(tmp_path, **changes)
     assert (tmp_path / "study.json").read_bytes() == before
+
+
+def test_a_field_that_came_later_leaves_the_rows_and_plans_the_new_runs(tmp_path, caplog):
+    opened(tmp_path).add({"key": "a", "config": {"lr": 0.1, "seed": 0}, "metrics": {}})
+    later = {"lr": 0.1, "rank": 2, "seed": 0}
+    store = opened(tmp_path, fields=list(later), planned={"b": later})
+    assert "have no rank, which came later" in caplog.text
+    assert (store.finished(), store.plan.planned, store.plan.fields) == ({"a"}, {"b": later}, list(later))
+    assert [row["planned"] for row in read_rows(tmp_path)] == [False]
+
+
+def test_a_lost_description_is_written_anew_and_the_rows_stay(tmp_path):
+    opened(tmp_path).add({"key": "a", "config": {"lr": 0.1, "seed": 0}, "metrics": {}})
+    (tmp_path / "untold").mkdir()
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(InputError, match="delete it and run the study again, which writes it anew and keeps the rows"):
+        Store(tmp_path)
+    (tmp_path / "study.json").unlink()
+    assert opened(tmp_path).finished() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "free some space and give the same command"), (errno.EPERM, "on a file system with hard links")],
+)
+def test_a_row_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch, number, said):
+    store = opened(tmp_path)
+
+    def failing(*names):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link" if number == errno.EPERM else "fsync", failing)
+    with pytest.raises(InputError, match=said):
+        store.add({"key": "a", "config": {"lr": 0.1, "seed": 0}})
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == []
 
 
 def test_a_directory_of_other_files_is_refused(tmp_path):
