@@ -47,7 +47,7 @@ def generate(
         top_k: Draw among so many of the likeliest tokens.
         top_p: Draw among the fewest tokens that have this probability.
         seed: Of the draws.
-        stop: Texts are cut before the first of these, once they are written; they take no less time.
+        stop: Texts are cut before the first of these; one that is a single token ends the writing too.
         out: .csv or .jsonl file to write, with prompt and text.
     """
     if out is not None:
@@ -62,7 +62,13 @@ def generate(
     chat = chat or _is_chat(run)
     starts = _starts(prompt, data, chat)
     writer = _writer(model, run)
-    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    sampling: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "stop_tokens": _stop_tokens(writer.model, stop),
+    }
     if data is not None:
         _check_lengths(writer, starts, chat, max_new_tokens, data)
     texts = [_cut(text, stop) for text in _texts(writer, starts, chat, sampling, seed)]
@@ -167,6 +173,17 @@ def _texts(writer: _Writer, starts: Sequence[Any], chat: bool, sampling: dict[st
             writer.model, starts[place : place + _ROWS], params=writer.params, key=key, **sampling
         )
     return texts
+
+
+def _stop_tokens(model: Model, stops: Sequence[str]) -> tuple[int, ...]:
+    """The tokens that end a text: those of the model, and those that are a whole stop."""
+    from jaxft.generation.generate import default_stop_tokens
+
+    each = model.tokenizer(list(stops), add_special_tokens=False)["input_ids"] if stops else []
+    alone = [
+        ids[0] for stop, ids in zip(stops, each, strict=True) if len(ids) == 1 and model.tokenizer.decode(ids) == stop
+    ]
+    return (*default_stop_tokens(model), *alone)
 
 
 def _cut(text: str, stops: Sequence[str]) -> str:

@@ -282,3 +282,18 @@ def test_a_vocabulary_larger_than_the_embedding(jaxft, decoder, tmp_path):
     tokenizer.save_pretrained(large)
     ended = jaxft("generate", "--model", large, "--prompt", "a")
     check_refusal(ended, f"has {len(SPECIAL + WORDS) + 1} tokens but the model embeds {len(SPECIAL + WORDS)}")
+
+
+def test_a_stop_that_is_a_token_ends_the_writing(decoder, jaxft, monkeypatch):
+    from jaxft import generation
+
+    asked = []
+    complete = generation.complete
+    monkeypatch.setattr(
+        generation,
+        "complete",
+        lambda *args, **options: asked.append(options["stop_tokens"]) or complete(*args, **options),
+    )
+    words = ("generate", "--model", decoder, "--prompt", "the film", "--max-new-tokens", "3")
+    assert jaxft(*words, "--stop", "fine", "the film").code == 0
+    assert asked == [(3, word_tokenizer().token_to_id("fine"))], "the end of text, and one of the two"
