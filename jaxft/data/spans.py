@@ -122,12 +122,12 @@ def gold_answers(table: Table) -> list[list[tuple[str, int]]]:
         InputError: an answer is blank, or is not where it is said to be.
 
     Example:
-        >>> table = Table.of({"context": ["she ran"], "answers": [("run",)], "answer_start": [(4,)]})
+        >>> table = Table.of({"context": ["she ran"], "answers": [("ran",)], "answer_start": [(3,)]})
         >>> gold_answers(table)
         Traceback (most recent call last):
         ...
-        jaxft.errors.InputError: the answer 'run' does not stand at character 4 of the context in row 1 of the table; \
-there stands 'ran'
+        jaxft.errors.InputError: the answer 'ran' does not stand at character 3 of the context in row 1 of the table; \
+there stands ' ra'; it stands at 4
     """
     starts = table["answer_start"] if "answer_start" in table else (None,) * len(table)
     rows = []

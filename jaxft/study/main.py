@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from jaxft.errors import InputError, nearest
 from jaxft.study.flags import default_of, read_flags, with_values
 from jaxft.study.grid import Grid, field_types
-from jaxft.study.groups import larger_is_better
 from jaxft.study.listing import list_runs
 from jaxft.study.report import SEED, Layout, write_report
 from jaxft.study.revision import source_file
@@ -96,10 +95,8 @@ def main(
             return []
         enable_compile_cache()
         named = options.metric or metric
-        if named is not None and maximise is None:
-            larger_is_better(named)  # refused now and not after the runs
         how: dict[str, Any] = {"stack": options.stack, "wait": not options.no_wait, "writers": writers, "stale": stale}
-        how |= {"metric": options.metric or metric, "equalise": equal}
+        how |= {"metric": named, "equalise": equal}
         if options.memory_limit is not None:
             if options.memory_limit < 1:
                 raise InputError(

@@ -142,13 +142,6 @@ def test_settings_without_validation_rows_are_refused_before_the_first_run(tmp_p
     assert not (tmp_path / "study").exists()
 
 
-def test_a_metric_of_unknown_direction_is_refused_before_any_run(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        study(tmp_path / "study", "--metric", "lossless")
-    assert "'lossless' does not say by its name whether larger is better" in capsys.readouterr().err
-    assert not (tmp_path / "study").exists()
-
-
 def test_a_field_with_the_name_of_an_option_is_refused(capsys):
     @dataclass(frozen=True)
     class Taken:

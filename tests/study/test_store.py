@@ -226,7 +226,7 @@ def test_a_row_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch, num
 
     monkeypatch.setattr(os, "link" if number == errno.EPERM else "fsync", failing)
     with pytest.raises(InputError, match=said):
-        store.add({"key": "a", "config": {"lr": 0.1, "seed": 0}})
+        store.add({"key": "a", "config": {"lr": 0.1, "seed": 0}, "metrics": {"accuracy": 0.5}})
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "rows").iterdir()] == []
 
