@@ -158,8 +158,9 @@ def page(config: Config, rows: list[dict[str, Any]]) -> str:
 
 `{report.command(__file__, config)}`
 
-M film reviews, A product reviews, N editorials, T tweets; LoRA in the last two layers; the mean of {len(config.seeds)}
-seeds, and over all pairs with half of Student's 95 % interval over the seeds.
+M film reviews, A product reviews, N editorials, T tweets; LoRA in the last two layers. Means over
+{len(config.seeds)} seed{"s" if len(config.seeds) > 1 else ""}; over all pairs with half of Student's 95 % interval
+where there are several.
 
 ## At the moment chosen by {config.criterion}
 

@@ -134,8 +134,8 @@ def table(rows: list[dict[str, Any]], figure: str) -> str:
         means = [np.mean([row[figure] for row in own if (row["source"], row["target"]) == pair]) for pair in pairs]
         seeds = sorted({row["seed"] for row in own})
         each = [np.mean([row[figure] for row in own if row["seed"] == seed]) for seed in seeds]
-        half = report.half_interval(each) if len(each) > 1 else 0.0
-        return (*(f"{mean:.3f}" for mean in means), f"{np.mean(each):.3f}", f"± {half:.3f}")
+        half = f"± {report.half_interval(each):.3f}" if len(each) > 1 else "–"
+        return (*(f"{mean:.3f}" for mean in means), f"{np.mean(each):.3f}", half)
 
     return report.markdown_table(columns, [(name, *cells(own)) for name, own in groups.items()])
 
